@@ -1,0 +1,1 @@
+"""Commands: the only code that knows argv, devices, progress bars and run folders."""

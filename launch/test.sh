@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs the tests: ./launch/test.sh [pytest arguments]
+#   OPENSCOPE_URL=http://localhost:3003 ./launch/test.sh   also plays the real game (needs Chromium)
+#   ./launch/test.sh -m "not slow"                         leaves out what takes more than ten seconds
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+if [ -n "${OPENSCOPE_URL:-}" ]; then require_browser; fi
+exec "$PYTHON" -m pytest -n 2 "$@"

@@ -1,0 +1,39 @@
+"""What every test shares: eight fake CPU devices, strict random keys, and the rule for tests of the real game.
+
+The environment is set before anything imports jax; tests therefore run on the CPU wherever they are run, and
+`launch/parallel.py` and the training code can be tested on eight devices in the test process itself.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *[flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag],
+        "--xla_force_host_platform_device_count=8",
+        "--xla_cpu_multi_thread_eigen=false",  # several test processes share the machine: one thread each
+    ]
+)
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import jax
+import pytest
+
+jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out the tests marked `openscope`, saying why, when no game is at hand."""
+    if os.environ.get("OPENSCOPE_URL"):
+        return
+    reason = "needs the real game: set OPENSCOPE_URL to the address of a running openScope"
+    for item in items:
+        if item.get_closest_marker("openscope"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def openscope_url() -> str:
+    """Address of the running game; only for tests marked `openscope`."""
+    return os.environ["OPENSCOPE_URL"]
