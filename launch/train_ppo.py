@@ -1,0 +1,310 @@
+"""Trains a controller with PPO on every device of this machine.
+
+    python -m launch.train_ppo --directory runs/ppo
+    python -m launch.train_ppo --directory runs/ppo --resume
+    python -m launch.train_ppo --directory runs/cartpole --env CartPole-v1 --ppo.num-envs 32 --ppo.total-steps
+    500000
+
+The directory receives
+
+    config.json     what was asked for
+    metrics.jsonl   one line per chunk of updates
+    curves.png      the main ones over environment steps
+    results.json    figures of the end of the run, speed, versions
+    policy/         the controller alone, for `rl.policy.load_policy`
+    resume/         everything needed to go on as if nothing had happened
+"""
+
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import gymnax
+import jax
+import tyro
+from tqdm import tqdm
+
+from configs.ppo import OPENSCOPE, PPOConfig
+from launch import parallel
+from rl import networks
+from rl.clone import Cloning
+from rl.policy import describe
+from rl.ppo import PPO, Carry, TrainState
+from rl.totals import report
+from wm import checkpoints
+from wm.provenance import git_commit, library_versions, write_json
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a controller with PPO."""
+
+    directory: Path
+    """Run folder; must be new unless --resume is given."""
+    env: str = "OpenScopeWM-v0"
+    """gymnax id."""
+    checkpoint: Path | None = None
+    """World model for OpenScopeWM-v0; the packaged one if left out."""
+    backend: parallel.Backend = "pmap"
+    devices: int | None = None
+    """How many of this machine's devices; all if left out."""
+    resume: bool = False
+    save_every: int = 20
+    """Chunks between checkpoints; the last chunk is always saved."""
+    ppo: PPOConfig = OPENSCOPE
+
+
+class TrainingError(Exception):
+    """The run can't start or go on; one line with cause and remedy."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same throughout."""
+
+    arguments: Arguments
+    learner: PPO
+    env_params: object
+    devices: int
+
+    @property
+    def steps_per_chunk(self) -> int:
+        config = self.arguments.ppo
+        return config.num_envs * config.rollout_length * config.chunk * self.devices
+
+    def record(self) -> dict:
+        """The configuration as plain JSON. What may differ on resuming is left out."""
+        asked = asdict(self.arguments)
+        for name in ("directory", "resume", "save_every"):
+            del asked[name]
+        return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.devices}
+
+
+def make_environment(name: str, checkpoint: Path | None):
+    """(env, params) by gymnax id. Raises TrainingError for an unknown id."""
+    if name not in gymnax.registered_envs:
+        import wm.env  # noqa: F401  registers OpenScopeWM-v0
+    if name not in gymnax.registered_envs:
+        raise TrainingError(
+            f"no environment called {name!r}; known are {', '.join(sorted(gymnax.registered_envs))}"
+        )
+    return gymnax.make(name, **({"checkpoint": checkpoint} if checkpoint else {}))
+
+
+def prepare(arguments: Arguments) -> Run:
+    devices = len(parallel.devices(arguments.devices))
+    env, env_params = make_environment(arguments.env, arguments.checkpoint)
+    spaces = env.observation_space(env_params), env.action_space(env_params)
+    network = networks.for_spaces(*spaces, arguments.ppo.network)
+    learner = PPO(env, network, arguments.ppo, arguments.ppo.updates(devices), parallel.AXIS)
+    return Run(arguments, learner, env_params, devices)
+
+
+def start(run: Run) -> tuple[TrainState, Carry]:
+    """A fresh train state, and environments on all devices (leaves [D, E, ...])."""
+    config = run.arguments.ppo
+    key_init, key_envs = jax.random.split(jax.random.key(config.seed))
+    state = run.learner.init(key_init, run.env_params)
+    keys = jax.random.split(key_envs, config.num_envs * run.devices)
+    carry = jax.jit(run.learner.reset)(keys, run.env_params)
+    return parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
+
+
+def chunk_keys(run: Run, name: int, chunk: int) -> jax.Array:
+    """Keys that depend on the seed and the chunk's number only, so a resumed run draws the same ones."""
+    root = jax.random.fold_in(jax.random.key(run.arguments.ppo.seed), name)
+    return parallel.shard_keys(jax.random.fold_in(root, chunk), run.devices)
+
+
+CLONING, TRAINING = 1, 2  # names of key streams
+
+
+def clone(run: Run, state: TrainState, log) -> TrainState:
+    """The warm start: imitates the scripted expert, then gives PPO the cloned network."""
+    from rl import scripted
+
+    config = run.arguments.ppo
+    cloning = Cloning(run.learner, scripted.EXPERT)
+    key_envs = jax.random.fold_in(jax.random.key(config.seed), CLONING)
+    keys = jax.random.split(jax.random.fold_in(key_envs, config.clone.updates), config.num_envs * run.devices)
+    carry = parallel.split(jax.jit(cloning.reset)(keys, run.env_params), run.devices)
+    state = parallel.replicate(
+        parallel.unreplicate(state).replace(optimizer=cloning.optimizer().init(state.policy.network)),
+        run.devices,
+    )
+    update = parallel.wrap(cloning.chunk, run.arguments.backend, run.devices)
+    for chunk in range(math.ceil(config.clone.updates / min(config.chunk, config.clone.updates))):
+        state, carry, metrics = update(state, carry, chunk_keys(run, CLONING, chunk), run.env_params)
+        log({"phase": "clone", "chunk": chunk, **report(metrics)})
+    return parallel.replicate(cloning.warm_start(parallel.unreplicate(state)), run.devices)
+
+
+def save(run: Run, state: TrainState, carry: Carry, chunk: int) -> None:
+    directory = run.arguments.directory
+    alone = parallel.unreplicate(state)
+    observation = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), carry.observation
+    )
+    policy = {"env": run.arguments.env, **describe(run.learner.network, observation)}
+    checkpoints.save(directory / "policy", chunk, alone.policy, policy)
+    checkpoints.save(directory / "resume", chunk, (alone, parallel.merge(carry)), run.record(), keep=1)
+
+
+def restore(run: Run) -> tuple[TrainState, Carry, int]:
+    """State, environments and chunks done of the newest checkpoint. The configuration must be the same."""
+    folder = run.arguments.directory / "resume"
+    shapes = jax.eval_shape(lambda: tuple(_host_shaped(run)))
+    state, carry = checkpoints.restore(folder, shapes, config=run.record())
+    placed = parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
+    return *placed, checkpoints.latest_step(folder)
+
+
+def _host_shaped(run: Run):
+    config = run.arguments.ppo
+    yield run.learner.init(jax.random.key(0), run.env_params)
+    yield run.learner.reset(
+        jax.random.split(jax.random.key(0), config.num_envs * run.devices), run.env_params
+    )
+
+
+def train(run: Run) -> dict:
+    """The whole run; returns and writes its results."""
+    arguments, config = run.arguments, run.arguments.ppo
+    lines = open_log(arguments)
+    write_json(arguments.directory / "config.json", run.record())
+
+    def log(line: dict) -> None:
+        check_finite(line)
+        lines.write(json.dumps(line) + "\n")
+        lines.flush()
+
+    if arguments.resume:
+        state, carry, done = restore(run)
+    else:
+        state, carry = start(run)
+        done = 0
+        if config.clone.updates:
+            state = clone(run, state, log)
+
+    update = parallel.wrap(run.learner.chunk, arguments.backend, run.devices)
+    chunks, durations = run.learner.updates // config.chunk, []
+    bar = tqdm(
+        total=chunks * run.steps_per_chunk, initial=done * run.steps_per_chunk, unit="step", unit_scale=True
+    )
+    with lines, bar:
+        for chunk in range(done, chunks):
+            before = time.perf_counter()
+            state, carry, metrics = update(state, carry, chunk_keys(run, TRAINING, chunk), run.env_params)
+            line = report(metrics)  # waits for the chunk
+            durations.append(time.perf_counter() - before)
+            log({"phase": "ppo", "chunk": chunk, "total_steps": (chunk + 1) * run.steps_per_chunk, **line})
+            bar.update(run.steps_per_chunk)
+            bar.set_postfix({"return": f"{line.get('episode/return/mean', math.nan):.1f}"})
+            if (chunk + 1) % arguments.save_every == 0 or chunk + 1 == chunks:
+                save(run, state, carry, chunk + 1)
+    return summarise(run, durations)
+
+
+def open_log(arguments: Arguments):
+    """metrics.jsonl for appending; on resuming, without the lines of chunks that were never saved."""
+    path = arguments.directory / "metrics.jsonl"
+    if not arguments.resume:
+        if path.exists():
+            raise TrainingError(
+                f"{arguments.directory} holds a run already; add --resume or choose another directory"
+            )
+        arguments.directory.mkdir(parents=True, exist_ok=True)
+        return path.open("w")
+    saved = checkpoints.latest_step(arguments.directory / "resume")
+    if saved is None:
+        raise TrainingError(f"{arguments.directory} has no checkpoint to resume; start it without --resume")
+    lines = [line for line in path.read_text().splitlines(keepends=True) if _is_saved(line, saved)]
+    path.write_text("".join(lines))
+    return path.open("a")
+
+
+def _is_saved(line: str, chunks: int) -> bool:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError:  # a line cut off when the process was killed
+        return False
+    return entry["phase"] == "clone" or entry["chunk"] < chunks
+
+
+def check_finite(line: dict) -> None:
+    for name, value in line.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(
+                f"{name} is {value} in chunk {line['chunk']}; lower --ppo.learning-rate or check the "
+                "environment's rewards, then start again or --resume from the last checkpoint"
+            )
+
+
+def summarise(run: Run, durations: list[float]) -> dict:
+    """results.json and curves.png from metrics.jsonl. Figures are means over the last tenth of the run."""
+    directory = run.arguments.directory
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["phase"] == "ppo"]
+    draw(lines, directory / "curves.png")
+    last = lines[-max(1, len(lines) // 10) :]
+    names = [name for name in last[-1] if "/" in name and all(name in line for line in last)]
+    timed = durations[1:]  # the first chunk compiles
+    results = {
+        "env": run.arguments.env,
+        "total_steps": lines[-1]["total_steps"],
+        "figures": {name: sum(line[name] for line in last) / len(last) for name in names},
+        "steps_per_second": len(timed) * run.steps_per_chunk / sum(timed) if timed else None,
+        "device": f"{run.devices} x {jax.devices()[0].device_kind}",
+        "backend": run.arguments.backend,
+        "commit": git_commit(),
+        "versions": library_versions(),
+    }
+    write_json(directory / "results.json", results)
+    return results
+
+
+def draw(lines: list[dict], path: Path) -> None:
+    """Return and reward terms per episode, and the health of the optimisation, over environment steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    episode = sorted(
+        {name for line in lines for name in line if name.startswith("episode/") and name.endswith("/mean")}
+    )
+    names = [
+        *episode,
+        "train/entropy",
+        "train/kl",
+        "train/clip_fraction",
+        "train/explained_variance",
+        "train/value_loss",
+    ]
+    figure, axes = pyplot.subplots(len(names), 1, figsize=(7, 1.6 * len(names)), sharex=True)
+    for name, axis in zip(names, axes, strict=True):
+        points = [(line["total_steps"], line[name]) for line in lines if name in line]
+        axis.plot(*zip(*points, strict=True))
+        axis.set_ylabel(name.removeprefix("episode/").removeprefix("train/"), fontsize=7)
+    axes[-1].set_xlabel("environment steps")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> int:
+    arguments = tyro.cli(Arguments)
+    try:
+        results = train(prepare(arguments))
+    except (TrainingError, checkpoints.CheckpointError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(json.dumps(results["figures"], indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

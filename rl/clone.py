@@ -1,0 +1,109 @@
+"""Behaviour cloning: a warm start for PPO from an expert that plays the same environment.
+
+The expert is a pure policy, so it labels every state of thousands of environments while they run; nothing is
+stored. A growing share of the decisions played is the student's own (DAgger, Ross et al. 2011, arXiv
+1011.0686): the expert then labels the states that the student's mistakes lead to, which a recording of the
+expert never visits.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from configs.ppo import CloneConfig
+from rl.policy import Policy
+from rl.ppo import PPO, Actor, Carry, Sample, TrainState, optimise, repeat
+
+IMPOSSIBLE = -1e9  # a log-probability below this is a masked action
+
+
+def label_by(expert: Policy, params: Any, student_share: jax.Array | float) -> Actor:
+    """Plays the student's sample with probability `student_share` and always learns the expert's action."""
+
+    def act(distribution, observation, memory, key):
+        key_expert, key_student, key_choice = jax.random.split(key, 3)
+        label, memory = expert.act(params, memory, observation, key_expert)
+        label = label.astype(jnp.int32)
+        own = jax.random.uniform(key_choice) < student_share
+        return jnp.where(own, distribution.sample(key_student), label), label, memory
+
+    return Actor(init=expert.init, act=act)
+
+
+@dataclass(frozen=True)
+class Cloning:
+    """Imitation with PPO's environment, network, rollout and critic targets."""
+
+    ppo: PPO
+    expert: Policy
+    expert_params: Any = None
+
+    @property
+    def config(self) -> CloneConfig:
+        return self.ppo.config.clone
+
+    def optimizer(self) -> optax.GradientTransformation:
+        limit = optax.clip_by_global_norm(self.ppo.config.max_grad_norm)
+        return optax.chain(limit, optax.adam(self.config.learning_rate, eps=1e-5))
+
+    def init(self, key: jax.Array, env_params) -> TrainState:
+        state = self.ppo.init(key, env_params)
+        return state.replace(optimizer=self.optimizer().init(state.policy.network))
+
+    def reset(self, keys: jax.Array, env_params) -> Carry:
+        return self.ppo.reset(keys, env_params, label_by(self.expert, self.expert_params, 0.0))
+
+    def update(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
+        """One rollout and its epochs, as `PPO.update`."""
+        progress = state.updates / max(self.config.updates - 1, 1)
+        actor = label_by(self.expert, self.expert_params, self.config.student_share * progress)
+        carry, transitions, totals = self.ppo.rollout(state, carry, env_params, actor)
+        samples, metrics = self.ppo.samples(state, carry, transitions)
+        epochs = replace(self.ppo.config, epochs=self.config.epochs)
+        params, optimizer, losses = optimise(
+            self.loss,
+            self.optimizer(),
+            state.policy.network,
+            state.optimizer,
+            samples,
+            key,
+            epochs,
+            self.ppo.axis,
+        )
+        state = self.ppo.learn_statistics(state, totals).replace(optimizer=optimizer)
+        state = state.replace(policy=state.policy.replace(network=params))
+        return state, carry, {"train": {**metrics, **losses}, "totals": totals}
+
+    def chunk(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
+        return repeat(self.update, min(self.ppo.config.chunk, self.config.updates))(
+            state, carry, key, env_params
+        )
+
+    def loss(self, params, batch: Sample):
+        """Cross-entropy of the expert's action, and the critic's error on lambda-returns of the play so far.
+
+        An action that the mask forbids can't be learned; such samples are left out and their share is
+        reported.
+        """
+        distribution, value = self.ppo.network.apply(params, batch.observation)
+        log_prob = distribution.log_prob(batch.action)
+        legal = log_prob > IMPOSSIBLE
+        cross_entropy = -jnp.where(legal, log_prob, 0.0).sum() / jnp.maximum(legal.sum(), 1)
+        value_loss = 0.5 * jnp.square(value - batch.target).mean()
+        loss = cross_entropy + self.ppo.config.value_coef * value_loss
+        agreement = (distribution.mode() == batch.action).reshape(legal.shape[0], -1).all(-1)
+        return loss, {
+            "loss": loss,
+            "cross_entropy": cross_entropy,
+            "value_loss": value_loss,
+            "agreement": agreement.mean(),
+            "illegal_labels": 1 - legal.mean(),
+        }
+
+    def warm_start(self, state: TrainState) -> TrainState:
+        """PPO's train state with the cloned network and normalisers, a fresh optimiser and a fresh count."""
+        optimizer = self.ppo.optimizer().init(state.policy.network)
+        return state.replace(optimizer=optimizer, updates=jnp.zeros_like(state.updates))
