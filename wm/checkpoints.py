@@ -16,7 +16,6 @@ Trees are host-shaped and unreplicated, so a checkpoint doesn't know how many de
 back as NumPy arrays (random keys as key arrays); place them where they are needed.
 """
 
-import contextlib
 import difflib
 import json
 import os
@@ -28,6 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from wm.manifest import changed_file, missing_part, write_manifest
@@ -54,7 +54,9 @@ def save(
     metadata: dict[str, Any] | None = None,
     keep: int | None = 3,
 ) -> Path:
-    """Writes one step and removes all but the newest `keep`. On several hosts one process calls it.
+    """Writes one step and removes all but the newest `keep`.
+
+    On several hosts all processes call it, as Orbax demands; the first writes, on a file system they share.
 
     Args:
       directory: holds the steps; made when missing.
@@ -79,24 +81,24 @@ def save(
     if missing_part(final) is None:
         raise CheckpointError(f"{final} exists already; choose another directory or step")
     leaves = _named_leaves(tree)
-    directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob(f"{UNFINISHED}*"):
-        shutil.rmtree(leftover)
+    documents = _documents(step, leaves, config, metadata or {})
     temporary = directory / f"{UNFINISHED}{step:08d}"
-    temporary.mkdir()
-    try:
-        write_json(temporary / "config.json", config)
-        write_json(temporary / "metadata.json", _metadata(step, leaves, metadata or {}))
-        _write_arrays(temporary / "arrays", leaves)
+    writer = jax.process_index() == 0
+    _barrier("checked")
+    if writer:
+        _remove_unfinished(directory)
+        temporary.mkdir(parents=True)
+        for name, document in documents.items():
+            write_json(temporary / name, document)
+    _barrier("begun")
+    _write_arrays(temporary / "arrays", leaves)
+    if writer:
         write_manifest(temporary)
-    except (TypeError, ValueError) as error:
-        shutil.rmtree(temporary)
-        raise CheckpointError(f"step {step} can't be stored: {_one_line(error)}") from error
-    shutil.rmtree(final, ignore_errors=True)  # an incomplete one of the same step
-    os.replace(temporary, final)
-    if keep is not None:
-        for old in _complete_steps(directory)[:-keep]:
+        shutil.rmtree(final, ignore_errors=True)  # an incomplete one of the same step
+        os.replace(temporary, final)
+        for old in _complete_steps(directory)[:-keep] if keep else ():
             _discard(_folder(directory, old))
+    _barrier("written")
     return final
 
 
@@ -197,6 +199,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _remove_unfinished(directory: Path) -> None:
+    for leftover in directory.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(leftover)
+
+
 def _discard(folder: Path) -> None:
     # Renamed first: a removal that is cut short must not leave half a checkpoint under its name.
     doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
@@ -214,6 +221,10 @@ def _named_leaves(tree: Any) -> dict[str, Any]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         if name in named:
             raise CheckpointError(f"two leaves are called {name!r}; rename one of the dictionary keys")
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            raise CheckpointError(
+                f"{name!r} is a {type(leaf).__name__}, not an array; put it in config or metadata"
+            )
         named[name] = leaf
     if not named:
         raise CheckpointError("the tree holds no arrays; pass the parameters or the train state")
@@ -234,7 +245,8 @@ def _describe(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
     return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
 
 
-def _metadata(step: int, leaves: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _documents(step: int, leaves: dict[str, Any], config: dict, metadata: dict) -> dict[str, dict]:
+    """The JSON files of a step by name, checked to be JSON."""
     written = {
         "step": step,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -243,9 +255,15 @@ def _metadata(step: int, leaves: dict[str, Any], own: dict[str, Any]) -> dict[st
         "versions": library_versions(),
         "leaves": {name: _describe(_abstract(leaf)) for name, leaf in leaves.items()},
     }
-    if taken := written.keys() & own.keys():
-        raise ValueError(f"metadata key {min(taken)!r} is written by save itself")
-    return {"data_fingerprint": None, **own, **written}
+    if taken := written.keys() & metadata.keys():
+        raise CheckpointError(f"metadata key {min(taken)!r} is written by save itself; choose another name")
+    documents = {"config.json": config, "metadata.json": {"data_fingerprint": None, **metadata, **written}}
+    for name, document in documents.items():
+        try:
+            json.dumps(document, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{name} of step {step} can't be stored: {_one_line(error)}") from error
+    return documents
 
 
 def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
@@ -258,8 +276,7 @@ def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
             0 not in abstract.shape
         ):  # Orbax refuses empty arrays; their shape and dtype are all there is to them
             arrays[name] = np.asarray(leaf, dtype=abstract.dtype)
-    with _this_process_only():
-        ocp.save(folder, arrays)
+    ocp.save(folder, arrays)
 
 
 def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
@@ -268,8 +285,7 @@ def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[
         stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
         arrays[name] = np.zeros(stored.shape, stored.dtype)
     try:
-        with _this_process_only():
-            arrays |= ocp.load(folder, {name: array for name, array in arrays.items() if array.size})
+        arrays |= ocp.load(folder, {name: array for name, array in arrays.items() if array.size})
     except Exception as error:  # Orbax raises the bare class for array data that it can't read
         raise CheckpointError(f"{folder} can't be read: {_one_line(error)}; name an earlier step") from error
     for name, leaf in leaves.items():
@@ -278,13 +294,10 @@ def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[
     return arrays
 
 
-def _this_process_only() -> contextlib.AbstractContextManager:
-    """Keeps Orbax from waiting for the other hosts: here each process saves and restores by itself."""
-    if jax.process_count() == 1:
-        return contextlib.nullcontext()
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    return ocp.Context(multiprocessing_options=options)
+def _barrier(name: str) -> None:
+    """Waits for the other hosts, where there are any."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"checkpoint {name}")
 
 
 # Whether it is what was asked for

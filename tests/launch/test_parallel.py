@@ -154,7 +154,8 @@ def test_impossible_requests_are_refused(call, cause):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_hosts_average_over_all_devices(backend, tmp_path):
-    """Two processes of two devices: every process gets the mean over all four, and its own rows back."""
+    """Two processes of two devices: every process gets the mean over all four, its own rows back, and the
+    checkpoint that the first of them wrote."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -162,7 +163,11 @@ def test_two_hosts_average_over_all_devices(backend, tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("two_hosts.py")), str(port), backend]
     hosts = [
         subprocess.Popen(
-            [*command, str(host)], env=environment, cwd=Path.cwd(), stdout=subprocess.PIPE, text=True
+            [*command, str(host), str(tmp_path)],
+            env=environment,
+            cwd=Path.cwd(),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for host in (0, 1)
     ]

@@ -268,6 +268,7 @@ def test_the_same_configuration_passes(tmp_path):
     ("tree", "config", "metadata", "cause"),
     [
         ({}, {}, {}, "the tree holds no arrays"),
+        ({"a": np.ones(1), "airport": "ksea"}, {}, {}, "'airport' is a str, not an array"),
         ({"a": {"b": np.ones(1)}, "a/b": np.ones(1)}, {}, {}, "two leaves are called 'a/b'"),
         ({"a": np.ones(1)}, {"rate": float("nan")}, {}, "not JSON compliant"),
         ({"a": np.ones(1)}, {"path": Path()}, {}, "not JSON serializable"),
