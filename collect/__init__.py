@@ -1,0 +1,1 @@
+"""The real game: the page in lock-step, as an environment, and as recorded episodes."""

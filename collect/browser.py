@@ -1,0 +1,127 @@
+"""One Chromium process, driven from a thread of its own.
+
+The thread makes the game usable from notebooks (which already run an event loop) and from several
+threads at once, and lets a call that hangs be ended: the browser is then killed and the caller told.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import threading
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import async_playwright
+
+SYSTEM_BROWSERS = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+START_TIMEOUT_S = 60.0
+
+
+class GameError(RuntimeError):
+    """The real game cannot be played; the message says in one line why and what would help."""
+
+
+def system_browser() -> str | None:
+    """Path of the first Chromium of the system, None where there is none."""
+    for name in SYSTEM_BROWSERS:
+        if path := shutil.which(name):
+            return path
+    return None
+
+
+class Browser:
+    """A headless Chromium; several games may share one, each with pages of its own.
+
+    Raises GameError where no browser is found or it does not start.
+    """
+
+    def __init__(self):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="browser")
+        self._thread.start()
+        self.pid = None
+        self._playwright = self.process = None
+        try:
+            self.run(self._start(), START_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _start(self):
+        self._playwright = await async_playwright().start()
+        try:
+            self.process = await self._playwright.chromium.launch(
+                executable_path=system_browser(), headless=True, handle_sigint=False
+            )
+        except PlaywrightError as error:
+            reason = str(error).splitlines()[0]
+            raise GameError(
+                f"no usable Chromium ({reason}): install one with `apt-get install chromium` or "
+                "`python -m playwright install chromium`"
+            ) from None
+        session = await self.process.new_browser_cdp_session()
+        processes = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+        self.pid = next(p["id"] for p in processes if p["type"] == "browser")
+
+    def run(self, coroutine, timeout_s: float):
+        """Run `coroutine` in the browser's thread and return its result.
+
+        Raises GameError where the browser has crashed, or has not answered within `timeout_s`
+        seconds, in which case it is killed; open the game again after either.
+        """
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except (FutureTimeout, TimeoutError):
+            future.cancel()
+            self.kill()
+            raise GameError(
+                f"the browser did not answer within {timeout_s:g} s and was ended: open the game again"
+            ) from None
+        except PlaywrightError as error:
+            raise self._explain(error) from None
+
+    def _explain(self, error: PlaywrightError) -> GameError:
+        """Turn a Playwright error into one line."""
+        text = str(error).splitlines()[0].removeprefix("Page.evaluate: ").removeprefix("Error: ")
+        if "has been closed" in text or "crashed" in text or "disconnected" in text:
+            text = f"the browser has crashed or was closed ({text}): open the game again"
+        return GameError(text)
+
+    def kill(self):
+        """End the browser process at once."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self):
+        """End the browser and its thread; calling it twice does no harm."""
+        if self._loop.is_closed():
+            return
+        with contextlib.suppress(GameError, FutureTimeout):
+            self.run(self._stop(), 10.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10.0)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _stop(self):
+        if self.process:
+            with contextlib.suppress(PlaywrightError):
+                await self.process.close()
+        if self._playwright:
+            await self._playwright.stop()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+def bridge_source() -> str:
+    """Text of the script that is injected before the game's own."""
+    return (Path(__file__).parent / "bridge.js").read_text()
