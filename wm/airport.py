@@ -43,6 +43,7 @@ class Airport:
     route_altitude_ft: jax.Array  # [Q, L, 2] minimum, maximum; -1 none
     route_speed_kt: jax.Array  # [Q, L, 2] minimum, maximum; -1 none
     route_vector_rad: jax.Array  # [Q, L] heading of a vector leg, -1 for a fix
+    route_initial_ft: jax.Array  # [Q] altitude a departure is assigned when it takes off
     route_fly_over: jax.Array  # [Q, L] bool
     route_on_sid: jax.Array  # [Q, L] bool
     stream_count: jax.Array  # []
@@ -84,7 +85,7 @@ def _pad(rows: list, shape: tuple[int, ...], fill: float = 0.0) -> np.ndarray:
     return out
 
 
-def _routes(routes: list[dict]) -> dict:
+def _routes(routes: list[dict], initial_altitude_ft: float) -> dict:
     """Route columns `[Q, L, ...]`; `routes` in id order, each {"waypoints": [{...}]}."""
     q = max(1, len(routes))
     length = max([1] + [len(r["waypoints"]) for r in routes])
@@ -100,6 +101,9 @@ def _routes(routes: list[dict]) -> dict:
         "route_speed_kt": column(lambda w: (w["speed_min_kt"], w["speed_max_kt"]), 2, -1.0),
         "route_vector_rad": column(
             lambda w: -1.0 if w["vector_rad"] is None else w["vector_rad"], 0, -1.0
+        ),
+        "route_initial_ft": _pad(
+            [r.get("initial_altitude_ft", initial_altitude_ft) for r in routes], (q,)
         ),
         "route_fly_over": column(lambda w: w["fly_over"], 0, 0.0).astype(bool),
         "route_on_sid": column(lambda w: w["on_sid"], 0, 0.0).astype(bool),
@@ -145,15 +149,15 @@ def from_static(static: dict, routes: list[dict]) -> Airport:
         "airspace_vertices": np.asarray([len(a["polygon_nm"]) for a in volumes], np.int32),
         "airspace_floor_ft": [a["floor_ft"] for a in volumes],
         "airspace_ceiling_ft": [a["ceiling_ft"] for a in volumes],
-        **_routes(routes),
+        **_routes(routes, static["initial_altitude_ft"]),
         **_streams(static["streams"]),
     }
     return Airport(**{k: _array(x) for k, x in columns.items()})
 
 
 def _array(value):
-    value = np.asarray(value)
-    return value.astype(np.float32) if value.dtype.kind == "f" else value
+    """Arrays keep their type; the page's numbers are real even where JSON wrote them without a point."""
+    return jnp.asarray(value, None if isinstance(value, (np.ndarray, np.generic)) else np.float32)
 
 
 def stack(airports: list[Airport]) -> Airport:

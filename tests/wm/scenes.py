@@ -62,6 +62,7 @@ def static(**changes) -> dict:
         "elevation_ft": 2000,
         "min_altitude_ft": 3000,
         "ceiling_ft": 19000,
+        "initial_altitude_ft": 7000,
         "radius_nm": 60,
         "latitude_rad": 0.63,
         "magnetic_north_rad": 0.2,
@@ -108,7 +109,7 @@ def larger_airport() -> Airport:
 
 
 def traffic(slots: int, **columns) -> tr.Traffic:
-    """Traffic with `slots` slots; columns set the first ones, unset fields suit an arriving jet."""
+    """Traffic with `slots` slots; lists set the first ones, single values all; unset fields suit a jet."""
     filled = {
         "altitude_ft": 10000.0,
         "heading_rad": WEST,
@@ -134,7 +135,7 @@ def traffic(slots: int, **columns) -> tr.Traffic:
         "airborne_s": 600.0,
         "since_contact_s": 0.0,
     } | columns
-    count = max([len(v) for v in columns.values() if np.ndim(v)] + [1])
+    count = max([len(v) for v in columns.values() if np.ndim(v)], default=slots)
     empty = tr.empty(tr.Traffic, (slots,), np)
     arrays = {name: getattr(empty, name).copy() for name in tr.schema(tr.Traffic)}
     for name, value in (filled | {"valid": True, "id": np.arange(count) + 100} | columns).items():
