@@ -1,0 +1,176 @@
+"""Frozen dataclasses as command lines and as JSON.
+
+    config = cli.parse(PPOConfig, default=OPENSCOPE)         # --network.width 128 --no-anneal
+    cli.save(config, run / "config.json")
+    config = cli.load(PPOConfig, run / "config.json")        # the same, or a ConfigError that names the field
+
+Fields may be int, float, bool, str, Path, None, Literal, unions of these, tuples and dicts of them, and
+further dataclasses. What a type can't say, `__post_init__` says by raising ValueError.
+"""
+
+import contextlib
+import difflib
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from wm.provenance import write_json
+
+Config = TypeVar("Config")
+
+
+class ConfigError(ValueError):
+    """A configuration is not what its class says; one line naming the field."""
+
+
+def parse(
+    config_class: type[Config], argv: Sequence[str] | None = None, default: Config | None = None
+) -> Config:
+    """Reads a command line (None: this process's). --help and errors end the process, errors with status 2.
+
+    Args:
+      config_class: its docstring is the help text, the comments or docstrings of its fields theirs.
+      argv: without the program's name.
+      default: where the fields' values come from if the command line doesn't name them.
+    """
+    defaults = {} if default is None else {"default": default}
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(config_class, args=None if argv is None else list(argv), **defaults)
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            raise
+        print(f"error: {_one_line(printed.getvalue())} (--help lists the options)", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def to_json(config: Any) -> Any:
+    """Plain JSON (dicts, lists, numbers, strings, booleans, None) of a configuration or one of its values."""
+    if is_dataclass(config):
+        return {field.name: to_json(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, dict):
+        return {key: to_json(value) for key, value in config.items()}
+    if isinstance(config, tuple | list):
+        return [to_json(value) for value in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def from_json(config_class: type[Config], value: Any) -> Config:
+    """Inverse of `to_json`. Every field has to be there: a default of today isn't what was meant back then.
+
+    Raises:
+      ConfigError: unknown or missing field, wrong type, or a value that the class refuses.
+    """
+    return _build(config_class, value, "")
+
+
+def save(config: Any, path: Path | str) -> None:
+    """Writes a configuration as JSON."""
+    write_json(path, to_json(config))
+
+
+def load(config_class: type[Config], path: Path | str) -> Config:
+    """Reads what `save` wrote.
+
+    Raises:
+      ConfigError: no such file, not JSON, or see `from_json`; the message begins with the path.
+    """
+    try:
+        return from_json(config_class, json.loads(Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} isn't JSON: {error}") from error
+
+
+def _build(config_class: type, value: Any, name: str) -> Any:
+    where = f"{name}: " if name else ""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}{_shown(value)} isn't a {config_class.__name__}")
+    known = [field.name for field in fields(config_class) if field.init]
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise ConfigError(f"{where}{config_class.__name__} has no field {key!r}; {hint}")
+    if missing := [key for key in known if key not in value]:
+        raise ConfigError(f"{where}field {missing[0]!r} of {config_class.__name__} is missing")
+    types = get_type_hints(config_class)
+    built = {key: _convert(types[key], value[key], f"{name}.{key}" if name else key) for key in known}
+    try:
+        return config_class(**built)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}{error}") from error
+
+
+def _convert(wanted: Any, value: Any, name: str) -> Any:
+    """`value` as an instance of the annotation `wanted`; never rounds, never parses strings."""
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin in (Union, UnionType):
+        classes = [choice for choice in arguments if is_dataclass(choice)]
+        if len(classes) == 1 and isinstance(value, dict):
+            return _build(classes[0], value, name)
+        for choice in arguments:
+            with contextlib.suppress(ConfigError):
+                return _convert(choice, value, name)
+    elif origin is Literal:
+        for choice in arguments:
+            if type(choice) is type(value) and choice == value:
+                return choice
+    elif is_dataclass(wanted):
+        return _build(wanted, value, name)
+    elif origin is tuple and isinstance(value, list):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        if len(arguments) == len(value):
+            pairs = zip(arguments, value, strict=True)
+            return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(pairs))
+    elif origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
+    elif wanted is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    elif wanted is Path and type(value) is str:
+        return Path(value)
+    elif wanted in (int, bool, str, NoneType) and type(value) is wanted:
+        return value
+    raise ConfigError(f"{name} is {_shown(value)}, must be {_type_name(wanted)}")
+
+
+def _type_name(wanted: Any) -> str:
+    if get_origin(wanted) is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(wanted))
+    if get_origin(wanted) in (Union, UnionType):
+        return " or ".join(_type_name(choice) for choice in get_args(wanted))
+    if wanted is NoneType:
+        return "None"
+    return wanted.__name__ if isinstance(wanted, type) and not get_args(wanted) else str(wanted)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _one_line(box: str) -> str:
+    """What tyro's message box says: its first section, and the nearest option's name from the second.
+
+    The frame is drawn with box characters or, where the terminal isn't UTF-8, with dashes and spaces.
+    """
+    text = " ".join(line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:])
+    cause, *rest = (section.strip() for section in re.split("[─-]{3,}", text) if section.strip())
+    nearest = re.search(r"Perhaps you meant:.*?(--[^ ,]+)", " ".join(rest))
+    return f"{cause}; did you mean {nearest[1]}?" if nearest else cause
