@@ -367,7 +367,8 @@
     'EXTREME_CROSSWIND_OPERATION', 'EXTREME_TAILWIND_OPERATION', 'HIGH_CROSSWIND_OPERATION',
     'HIGH_TAILWIND_OPERATION', 'NO_TAKEOFF_SEPARATION',
   ];
-  const ON_APPROACH = ['LOCALIZER_INTERCEPT_ABOVE_GLIDESLOPE', 'ILLEGAL_APPROACH_CLEARANCE'];
+  // Its equal in points, ILLEGAL_APPROACH_CLEARANCE, is in the game's table but never awarded.
+  const ON_APPROACH = ['LOCALIZER_INTERCEPT_ABOVE_GLIDESLOPE'];
   const UNCLAIMED = ['ARRIVAL', 'COLLISION', 'AIRSPACE_BUST', 'GO_AROUND'];
 
   let claims = new Map(); // line of the score log -> [aircraft, event code]
@@ -394,7 +395,7 @@
       if (!bus.has(name)) throw new Error(`the game has no event "${name}"`);
     }
     bus.on('airspace-exit', (a) => claim(a, EXIT, 1));
-    bus.on('approach', (a) => claim(a, ON_APPROACH, 2));
+    bus.on('approach', (a) => claim(a, ON_APPROACH, 1));
     bus.on('fullstop', (a) => {
       claim(a, FULL_STOP, 3);
       stopped.push(a);
@@ -524,7 +525,7 @@
     canvas.width = canvas.height = size;
     const context = canvas.getContext('2d');
     const stage = document.getElementById('canvases');
-    context.fillStyle = getComputedStyle(document.body).backgroundColor;
+    context.fillStyle = getComputedStyle(stage).backgroundColor;
     context.fillRect(0, 0, size, size);
     for (const layer of stage.querySelectorAll('canvas')) context.drawImage(layer, 0, 0);
     return canvas.toDataURL('image/png').split(',')[1];
@@ -660,8 +661,8 @@
       runway_parallel_minimum_nm: runways().map((one) =>
         runways().map((other) => parallelMinimum(one, other)),
       ),
-      arrival_runway: airport.arrivalRunwayModel.name,
-      departure_runway: airport.departureRunwayModel.name,
+      arrival_runway: airport.arrivalRunwayModel?.name ?? null,
+      departure_runway: airport.departureRunwayModel?.name ?? null,
       airspace: airport.airspace.map((volume) => ({
         floor_ft: volume.floor,
         ceiling_ft: volume.ceiling,
@@ -680,9 +681,9 @@
     const all = await (await fetch('assets/airports/airportLoadList.json')).json();
     const known = all.find((entry) => entry.icao.toLowerCase() === config.airport);
     const enabled = all.filter((entry) => !entry.disabled).map((entry) => entry.icao.toLowerCase());
+    const why = !known ? 'unknown' : known.disabled ? 'disabled' : 'listed without a usable file';
     return new Error(
-      `airport "${config.airport}" is ${known ? 'disabled' : 'unknown'} in this game, which loaded ` +
-        `"${loaded}" instead; choose one of ${enabled.sort().join(' ')}`,
+      `airport "${config.airport}" is ${why} in this game, which loaded "${loaded}" instead; choose one of ${enabled.sort().join(' ')}`,
     );
   }
 

@@ -10,6 +10,7 @@ so it advances exactly one decision per call and repeats exactly for the same se
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -148,10 +149,8 @@ class Game:
         if browser is not self._shared:
             browser.close()
         elif context is not None:
-            try:
+            with contextlib.suppress(GameError):  # the shared browser is gone, and the page with it
                 browser.run(context.close(), 10.0)
-            except GameError:
-                pass  # the shared browser is gone, and the page with it
 
     def reset(self, **settings) -> Snapshot:
         """Start a new episode on a fresh page of the same browser; returns its state at time 0.
@@ -206,31 +205,30 @@ class Game:
         self._page = await self._context.new_page()
         await self._page.add_init_script(f"({bridge_source()})({json.dumps(config)});")
         try:
-            await self._page.goto(
-                self.url, wait_until="domcontentloaded", timeout=1000 * self.timeout_s
-            )
+            await self._page.goto(self.url, wait_until="domcontentloaded", timeout=1000 * self.timeout_s)
         except PlaywrightError as error:
             if "closed" in str(error) or "crashed" in str(error):
                 raise
             reason = str(error).splitlines()[0].removeprefix("Page.goto: ")
             raise GameError(
-                f"openScope is not reachable ({reason}): start it there, or set OPENSCOPE_URL to its "
-                "address"
+                f"openScope is not reachable ({reason}): start it there, or set OPENSCOPE_URL to its address"
             ) from None
         await self._until_ready()
         return await self._evaluate("begin", [options])
 
     async def _until_ready(self):
         deadline = time.monotonic() + self.timeout_s
-        while (state := await self._evaluate("state", [])) == "loading":
+        # A page that takes no scripts, such as an error page, has no bridge and stays "loading".
+        state = "() => window.openscopeBridge?.state() ?? 'loading'"
+        while (found := await self._page.evaluate(state)) == "loading":
             if time.monotonic() > deadline:
                 raise GameError(
                     f"the page at {self.url} did not become an openScope game within "
                     f"{self.timeout_s:g} s: set OPENSCOPE_URL to the address of one"
                 )
             await asyncio.sleep(0.02)
-        if state != "ready":
-            raise GameError(f"{self.url} is not an openScope that this bridge knows: {state}")
+        if found != "ready":
+            raise GameError(f"{self.url} is not an openScope that this bridge knows: {found}")
 
     async def _evaluate(self, function: str, arguments: list):
         return await self._page.evaluate(

@@ -67,9 +67,7 @@ def parse(raw: str, callsigns: dict[int, str] | None = None, routes: tuple = ())
             "open the game again"
         )
     parts = np.split(block, np.cumsum(sizes)[:-1])
-    tables = {
-        name: part.reshape(shape) for name, part, shape in zip(TABLES, parts, shapes, strict=True)
-    }
+    tables = {name: part.reshape(shape) for name, part, shape in zip(TABLES, parts, shapes, strict=True)}
     fresh = {int(i): route for i, route in header["routes"].items()}
     if sorted(fresh) != list(range(len(routes), len(routes) + len(fresh))):
         raise GameError("the page's routes are not numbered in order: open the game again")

@@ -1,0 +1,210 @@
+"""The real page repeats exactly, accounts for every point, and says what is wrong."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import collect
+from collect.browser import Browser, GameError
+from collect.game import Game, traffic_rates, wind_setting
+from wm import traffic as tr
+
+DATA = Path(collect.__file__).parent / "data"
+DECISIONS = 60  # five minutes; launch.record repeats full hours
+
+
+def scripted_commands(game: Game):
+    """A command to some controllable aircraft every third decision."""
+    verbs = ("fh 180", "d 80", "sp 220", "dct nowhere", "fh 090", "i {}", "d 70")
+    for step in range(DECISIONS):
+        traffic = tr.from_table(tr.Traffic, game.snapshot.aircraft)
+        reachable = traffic.id[traffic.controllable]
+        if step % 3 or not len(reachable):
+            yield None
+            continue
+        callsign = game.snapshot.callsigns[int(reachable[step % len(reachable)])]
+        verb = verbs[step // 3 % len(verbs)].format(game.static["arrival_runway"])
+        yield f"{callsign} {verb}"
+
+
+def digest(game: Game, change: bool = False) -> str:
+    """Hash of every field, event and log line of a short episode."""
+    state = hashlib.sha256()
+    for step, command in enumerate(scripted_commands(game)):
+        snapshot = game.step("" if change and step == DECISIONS // 2 else command)
+        for name in ("aircraft", "substeps", "runways", "since_spawn_s", "events"):
+            state.update(getattr(snapshot, name).tobytes())
+        rest = (snapshot.time_s, snapshot.score, snapshot.log, snapshot.callsigns, snapshot.routes)
+        state.update(repr(rest).encode())
+    return state.hexdigest()
+
+
+@pytest.mark.openscope
+def test_equal_seeds_and_commands_repeat_in_fresh_browsers(browser):
+    with Game(airport="klas", seed=5) as game:
+        first = digest(game)
+    # A second page is open in the same browser and is played at the same time.
+    with Game(airport="kabq", seed=1, browser=browser) as other:
+        other.step()
+        with Game(airport="klas", seed=5, browser=browser, picture_px=256) as game:
+            other.step()
+            assert digest(game) == first
+            game.reset(seed=5)
+            assert digest(game, change=True) != first
+            game.reset(seed=6)
+            assert digest(game) != first
+
+
+@pytest.mark.openscope
+def test_points_of_the_events_sum_to_the_page_s_score(browser):
+    with Game(airport="ksea", seed=2, browser=browser) as game:
+        total, kinds = 0.0, set()
+        for _ in range(150):
+            snapshot = game.step()
+            total += snapshot.points
+            kinds |= set(snapshot.events[:, 1].tolist())
+            assert total == snapshot.score
+            assert (snapshot.events[:, 0] >= 0).all()
+    assert total != 0
+    assert len(kinds) >= 2
+
+
+@pytest.mark.openscope
+def test_clock_traffic_and_wind(browser):
+    with Game(airport="kabq", seed=3, traffic={"arrival": 2.0}, wind=(180, 20), browser=browser) as game:
+        assert game.snapshot.wind_speed_kt == 20
+        assert game.snapshot.wind_from_rad == pytest.approx(np.pi)
+        before = tr.from_table(tr.Traffic, game.snapshot.aircraft)
+        after = tr.from_table(tr.Traffic, game.step().aircraft)
+        assert game.snapshot.time_s == tr.STEP_S
+        steady = (before.speed_kt == after.speed_kt) & (before.phase == tr.CRUISE)
+        assert steady.sum() > 2
+        moved = np.hypot(after.x_nm - before.x_nm, after.y_nm - before.y_nm)
+        flown = (before.ground_speed_kt + after.ground_speed_kt) / 2 * tr.STEP_S / 3600
+        np.testing.assert_allclose(moved[steady], flown[steady], rtol=0.03)
+        np.testing.assert_allclose(after.since_spawn_s - before.since_spawn_s, tr.STEP_S)
+
+
+@pytest.mark.openscope
+def test_a_command_acts_and_a_refused_one_is_reported(browser):
+    with Game(airport="klas", seed=4, browser=browser) as game:
+        while True:
+            traffic = tr.from_table(tr.Traffic, game.step().aircraft)
+            flying = traffic.controllable & (traffic.phase > tr.TAKEOFF)
+            if flying.any():
+                break
+        index = int(np.flatnonzero(flying)[0])
+        callsign = game.snapshot.callsigns[int(traffic.id[index])]
+        snapshot = game.step(f"{callsign} fh 123")
+        assert snapshot.refusals == ()
+        traffic = tr.from_table(tr.Traffic, snapshot.aircraft)
+        assert traffic.heading_mode[index] == tr.MODE_HOLD
+        assert np.rad2deg(traffic.assigned_heading_rad[index]) == pytest.approx(123)
+        assert game.step(f"{callsign} sp 900").refusals
+        assert game.step("NOBODY1 fh 123").refusals
+
+
+@pytest.mark.openscope
+def test_picture_is_a_square_png_and_shows_motion(browser):
+    import cv2
+
+    def decode(data):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+    with Game(airport="kabq", seed=1, picture_px=300, browser=browser) as game:
+        first = decode(game.step(picture=True).picture)
+        for _ in range(5):
+            game.step()
+        assert game.snapshot.picture is None
+        later = decode(game.step(picture=True).picture)
+    assert first.shape == (300, 300, 3)
+    assert 0 < (first != later).any(-1).mean() < 0.3
+    assert first.std() > 5
+
+
+@pytest.mark.openscope
+def test_stored_answers_are_those_of_this_game(browser, stored_answer):
+    with Game(airport="kabq", seed=11, browser=browser) as game:
+        header = json.loads(stored_answer("kabq_start").split("\n")[0])
+        assert list(game.snapshot.aircraft.shape) == header["aircraft"]
+        assert game.static == json.loads((DATA / "kabq_static.json").read_text())
+
+
+@pytest.mark.openscope
+def test_unknown_and_disabled_airports_are_named(browser):
+    with pytest.raises(GameError, match=r'"zzzz" is unknown .* choose one of .*kabq'):
+        Game(airport="zzzz", browser=browser).__enter__()
+    with pytest.raises(GameError, match='"egll" is disabled'):
+        Game(airport="egll", browser=browser).__enter__()
+
+
+@pytest.mark.openscope
+def test_other_pages_and_dead_addresses_are_refused(browser):
+    with pytest.raises(GameError, match=r"not reachable .* set OPENSCOPE_URL"):
+        Game(url="http://127.0.0.1:9/", browser=browser).__enter__()
+    with pytest.raises(GameError, match="did not become an openScope game"):
+        Game(url="data:text/html,<p>hello", browser=browser, timeout_s=2).__enter__()
+
+
+@pytest.mark.openscope
+def test_a_game_that_lacks_a_field_is_refused_by_name(browser, monkeypatch):
+    schema = tr.schema
+
+    def renamed(struct_class):
+        fields = schema(struct_class)
+        if struct_class is tr.Traffic:
+            fields["speed_kt"] = {**fields["speed_kt"], "source": "a.airspeed"}
+        return fields
+
+    monkeypatch.setattr(tr, "schema", renamed)
+    with pytest.raises(GameError, match=r"lacks speed_kt \(a\.airspeed\)"):
+        Game(browser=browser).__enter__()
+
+
+@pytest.mark.openscope
+def test_a_killed_browser_is_reported_and_the_game_opens_again():
+    with Browser() as own:
+        with Game(browser=own) as game:
+            own.kill()
+            with pytest.raises(GameError, match="open the game again"):
+                game.step()
+        with pytest.raises(GameError):
+            Game(browser=own).__enter__()
+    with Game() as game:
+        assert game.step().time_s == tr.STEP_S
+
+
+@pytest.mark.openscope
+def test_a_page_that_hangs_is_ended():
+    with Game(timeout_s=20) as game:
+        game.timeout_s = 1.0
+        game._run(game._page.evaluate("() => { openscopeBridge.step = () => { for (;;); } }"), 5.0)
+        with pytest.raises(GameError, match="did not answer within 1 s"):
+            game.step()
+
+
+@pytest.mark.parametrize("traffic", [1.3, -1, 11, {"gliders": 1.0}])
+def test_traffic_the_sliders_do_not_have(traffic):
+    with pytest.raises(GameError, match="must be"):
+        traffic_rates(traffic)
+
+
+@pytest.mark.parametrize("wind", [(0, 5), (15, 5), (180, 26), (180, 2.5)])
+def test_wind_the_sliders_do_not_have(wind):
+    with pytest.raises(GameError, match="must be"):
+        wind_setting(wind)
+
+
+def test_unchanged_traffic_leaves_the_sliders_alone():
+    assert traffic_rates(1.0) is None
+    assert traffic_rates(1.5) == dict.fromkeys(tr.CATEGORIES, 1.5)
+    assert wind_setting(None) is None
+
+
+def test_frames_must_divide_the_decision():
+    with pytest.raises(GameError, match="divide 5 s"):
+        Game(frame_s=0.3)
+    assert Game(frame_s=0.25).frames == 20
