@@ -1,0 +1,120 @@
+"""What every command needs around its work: a run folder, its results, progress, and an end in one line."""
+
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import jax
+from tqdm import tqdm
+
+from wm.provenance import ROOT, git_commit, library_versions, write_json
+
+Item = TypeVar("Item")
+
+
+def create(name: str, root: Path | str = "runs") -> Path:
+    """Makes `<root>/<name>-<stamp>`, new even when two runs start in the same second.
+
+    Raises:
+      ValueError: `name` isn't letters, digits, dots, dashes and underscores.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name, flags=re.ASCII):
+        raise ValueError(f"run name {name!r} must be letters, digits, dots, dashes and underscores")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = Path(root) / f"{name}-{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ValueError(f"no free name for a run {name!r} in {root}")
+
+
+def write_results(folder: Path, results: dict[str, Any]) -> Path:
+    """Writes `<folder>/results.json`: `results` with command, commit, date, device and versions."""
+    path = folder / "results.json"
+    write_json(path, {**provenance(), **results})
+    return path
+
+
+def provenance() -> dict[str, Any]:
+    """What makes a figure repeatable: {"command", "commit", "date", "device", "versions"}."""
+    return {
+        "command": command(),
+        "commit": git_commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device(),
+        "versions": library_versions(),
+    }
+
+
+def command() -> str:
+    """This process's command line as it can be typed again in the repository."""
+    program = Path(sys.argv[0]).resolve()
+    is_ours = program.parent == ROOT / "launch"
+    start = ["python", "-m", f"launch.{program.stem}"] if is_ours else [program.name]
+    return shlex.join([*start, *sys.argv[1:]])
+
+
+def device() -> str:
+    """The devices that jax computes on, such as "8 x NVIDIA H100" or "x86_64 CPU, 2 cores"."""
+    devices = jax.local_devices()
+    if devices[0].platform == "cpu":
+        return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+    return f"{len(devices)} x {devices[0].device_kind}"
+
+
+@contextmanager
+def progress(total: float, unit: str) -> Iterator[tqdm]:
+    """A progress line on stderr with rate and time left; `line.update(n)` moves it on.
+
+    with progress(config.total_steps, "step") as line:
+        line.update(steps_per_chunk)
+        line.set_postfix(reward=...)
+    """
+    # Many a second on a terminal; in the log of a batch job, where every one stays, one a minute.
+    seconds = 0.1 if sys.stderr.isatty() else 60.0
+    line = tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=total >= 1000,
+        mininterval=seconds,
+        maxinterval=seconds,
+        dynamic_ncols=True,
+    )
+    with line:
+        yield line
+
+
+def track(items: Iterable[Item], unit: str, total: int | None = None) -> Iterator[Item]:
+    """The items one by one, with a progress line."""
+    if total is None:
+        items = list(items)
+        total = len(items)
+    with progress(total, unit) as line:
+        for item in items:
+            yield item
+            line.update()
+
+
+def fail(message: object, status: int = 1) -> NoReturn:
+    """Ends the process with one line on stderr: what was wrong and what would be right."""
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+@contextmanager
+def one_line_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Ends the process through `fail` on errors whose messages are meant for the user; others pass."""
+    try:
+        yield
+    except errors as error:
+        fail(error)
