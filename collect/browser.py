@@ -11,7 +11,6 @@ import shutil
 import signal
 import threading
 from concurrent.futures import TimeoutError as FutureTimeout
-from pathlib import Path
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
@@ -120,8 +119,3 @@ class Browser:
 
     def __exit__(self, *exception):
         self.close()
-
-
-def bridge_source() -> str:
-    """Text of the script that is injected before the game's own."""
-    return (Path(__file__).parent / "bridge.js").read_text()

@@ -5,7 +5,7 @@
         while snapshot.time_s < 3600:
             snapshot = game.step("AAL123 d 40")
 
-The game runs in a headless Chromium with a clock, timers and random numbers of our own (bridge.js),
+The game runs in a headless Chromium with a clock, timers and random numbers of our own (clock.js),
 so it advances exactly one decision per call and repeats exactly for the same seed and commands.
 """
 
@@ -15,16 +15,18 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 
-from collect.browser import Browser, GameError, bridge_source
+from collect.browser import Browser, GameError
 from collect.snapshot import Snapshot, parse
 from wm import traffic as tr
 
 PUBLIC_URL = "https://www.openscope.co"
 EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed so that runs repeat
+BRIDGE_PARTS = ("clock", "aircraft", "events", "airport", "bridge")  # .js, in one scope
 FOOTER_PX = 36  # of the page below its canvas
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
@@ -62,7 +64,7 @@ def wind_setting(wind: tuple[float, float] | None) -> list[int] | None:
 
 
 def bridge_config(airport: str, seed: int, frame_s: float, picture_px: int | None) -> dict:
-    """What bridge.js needs to know."""
+    """What the bridge needs to know, as JSON."""
 
     def fields(struct_class):
         columns = tr.schema(struct_class).items()
@@ -85,6 +87,12 @@ def bridge_config(airport: str, seed: int, frame_s: float, picture_px: int | Non
         },
         "events": tr.EVENTS,
     }
+
+
+def bridge_script(config: dict) -> str:
+    """The script that runs in the page before the game's own."""
+    parts = [(Path(__file__).parent / f"{name}.js").read_text() for name in BRIDGE_PARTS]
+    return "\n".join(["(() => {", "'use strict';", f"const config = {json.dumps(config)};", *parts, "})();"])
 
 
 class Game:
@@ -203,7 +211,7 @@ class Game:
         if self._page is not None:
             await self._page.close()
         self._page = await self._context.new_page()
-        await self._page.add_init_script(f"({bridge_source()})({json.dumps(config)});")
+        await self._page.add_init_script(bridge_script(config))
         try:
             await self._page.goto(self.url, wait_until="domcontentloaded", timeout=1000 * self.timeout_s)
         except PlaywrightError as error:
