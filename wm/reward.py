@@ -31,6 +31,7 @@ LOSS_POINTS = -200.0
 STRANDED_POINTS = -200.0
 UNIMPEDED_KT = 210.0
 VECTORING_NM = 15.0  # added to an arrival's route for its way from the last fix to the runway
+GATE_NM = 12.0  # where the shaping potential wants arrivals on the final
 TIME_TO_FINISH = 1.5  # a flight had time if this multiple of its unimpeded time was left
 
 
@@ -204,8 +205,8 @@ def step_reward(
     ledger = ledger.replace(apart_game=apart_game, apart_raw=apart_raw)
     paid, ledger = _pay(ledger, events)
     arrival = during.category == tr.ARRIVAL
-    waiting = after.valid & arrival & ledger.due & ~jnp.any(paid, -1)
-    stranded = jnp.sum(waiting & (remaining_s <= 0))
+    landed = paid[:, EVENT_NAMES.index("ARRIVAL")]
+    stranded = jnp.sum(after.valid & arrival & ledger.due & ~landed & (remaining_s <= 0))
     terms = {
         "score": jnp.sum(paid @ EVENT_POINTS) + unassigned_points,
         "loss": LOSS_POINTS * loss_game,
@@ -215,7 +216,6 @@ def step_reward(
     def total(where):
         return jnp.sum(where).astype(jnp.float32)
 
-    landed = paid[:, EVENT_NAMES.index("ARRIVAL")]
     metrics = {name.lower(): total(paid[:, i]) for i, name in enumerate(EVENT_NAMES)}
     metrics |= {
         "loss_game": loss_game,
@@ -228,3 +228,30 @@ def step_reward(
         * tr.STEP_S / 3600.0,
     }
     return terms, metrics, ledger
+
+
+def potential(traffic: Traffic, airport: Airport):
+    """Shaping potential `[...]` in points: how far each controllable aircraft is on its way.
+
+    Arrivals gain as they near a gate 12 nm out on the final at the intercept altitude, more
+    when cleared, established and landing; departures as they climb on their route. Used only as a
+    potential difference, so it cannot change which policy is best, and never in a reported figure.
+    """
+    way = ob.runway_geometry(traffic, airport)
+    intercept = airport.runway_intercept_ft[jnp.maximum(traffic.runway, 0)]
+    gate = jnp.hypot(way["cross_nm"], way["along_nm"] - GATE_NM)
+    high = jnp.maximum(traffic.altitude_ft - intercept, 0.0) / 1000.0
+    arrival = 10.0 * jnp.exp(-(gate + 2.0 * high) / 20.0)
+    on_course = established(
+        traffic.x_nm, traffic.y_nm, traffic.ground_track_rad, traffic, airport
+    )
+    below = traffic.altitude_ft <= way["glideslope_ft"] + 100.0
+    arrival = jnp.where(traffic.approach_clearance, arrival + 3.0, arrival)
+    arrival = jnp.where(traffic.approach_clearance & on_course & below, 16.0, arrival)
+    arrival = jnp.where(traffic.phase == tr.LANDING, 19.0, arrival)
+    climbed = jnp.clip(traffic.altitude_ft / airport.ceiling_ft, 0.0, 1.0)
+    on_route = traffic.heading_mode == tr.HEADING_LNAV
+    departure = 3.0 * climbed + 2.0 * on_route
+    inside = traffic.valid & traffic.controllable
+    value = jnp.where(traffic.category == tr.ARRIVAL, arrival, departure)
+    return jnp.sum(jnp.where(inside, value, 0.0), -1)

@@ -199,3 +199,12 @@ def random_traffic(rng: np.random.Generator, slots: int) -> tr.Traffic:
     valid = jnp.asarray(rng.random(slots) < 0.67)
     columns = {n: jnp.where(valid, getattr(full, n), getattr(blank, n)) for n in tr.schema(tr.Traffic)}
     return tr.Traffic(**columns)
+
+
+def hold(aircraft: tr.Traffic, frames: int = tr.FRAMES_PER_STEP, **columns) -> tr.SubSteps:
+    """Sub-steps `[K, N]` in which nothing moves, except where a column `[K]` or `[K, N]` says how."""
+    values = {name: getattr(aircraft, name) for name in tr.schema(tr.SubSteps) if name != "present"}
+    values = {n: jnp.broadcast_to(v, (frames, v.shape[-1])) for n, v in values.items()}
+    return tr.SubSteps(
+        **(values | {"present": jnp.broadcast_to(aircraft.valid, values["x_nm"].shape)} | columns)
+    )

@@ -16,6 +16,8 @@ PLACE = scenes.airport()
 LEVELS_FT = np.asarray(PLACE.levels_ft)
 INTERCEPT_FT = 3600.0
 apply = jax.jit(commands.apply)
+decode = jax.jit(commands.decode)
+legal_mask = jax.jit(commands.legal_mask)
 
 
 def action(slot: int, verb: int = 0, altitude: int = 0, heading: int = 0, speed: int = 0):
@@ -42,12 +44,12 @@ def test_sizes_of_the_space():
 
 def test_decode_reads_each_entry():
     aircraft = scenes.traffic(3, heading_rad=np.deg2rad([100.0, 30.0, 359.8]))
-    command = commands.decode(action(1, SPEED, 4, 0, 2), aircraft, PLACE)
+    command = decode(action(1, SPEED, 4, 0, 2), aircraft, PLACE)
     assert (command.slot, command.verb) == (1, SPEED)
     assert command.altitude_ft == 7000.0
     assert command.heading_deg == 300.0  # 30 - 90
     assert command.speed_kt == 260.0
-    assert commands.decode(action(3, SPEED), aircraft, PLACE).verb == -1
+    assert decode(action(3, SPEED), aircraft, PLACE).verb == -1
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_decode_reads_each_entry():
 )
 def test_headings_are_whole_degrees_from_1_to_360(heading_deg, index, expected_deg):
     aircraft = scenes.traffic(1, heading_rad=np.deg2rad([heading_deg]))
-    assert commands.decode(action(0, HEADING, heading=index), aircraft, PLACE).heading_deg == expected_deg
+    assert decode(action(0, HEADING, heading=index), aircraft, PLACE).heading_deg == expected_deg
 
 
 def test_heading_0_is_held_as_0_radians():
@@ -178,7 +180,7 @@ def test_an_altitude_cancels_the_approach_and_holds_the_present_heading():
 def test_ils_is_refused_below_the_intercept_altitude(assigned_ft, accepted):
     assert PLACE.runway_intercept_ft[scenes.RUNWAY_27L] == INTERCEPT_FT
     aircraft = scenes.traffic(1, assigned_altitude_ft=assigned_ft)
-    assert bool(commands.legal_mask(aircraft, PLACE)["verb"][0, ILS]) == accepted
+    assert bool(legal_mask(aircraft, PLACE)["verb"][0, ILS]) == accepted
     assert bool(changed(aircraft, apply(aircraft, action(0, ILS), PLACE))) == accepted
 
 
@@ -186,18 +188,18 @@ def test_ils_looks_at_the_aircrafts_own_runway():
     aircraft = scenes.traffic(
         3, runway=[scenes.RUNWAY_27L, scenes.RUNWAY_27R, -1], assigned_altitude_ft=3600.0
     )
-    legal = commands.legal_mask(aircraft, PLACE)["verb"][:, ILS]
+    legal = legal_mask(aircraft, PLACE)["verb"][:, ILS]
     np.testing.assert_array_equal(legal, [True, False, False])  # 27R lies 50 ft higher: 3700 ft
 
 
 def test_ils_is_for_arrivals():
     aircraft = scenes.traffic(3, category=[tr.ARRIVAL, tr.DEPARTURE, tr.OVERFLIGHT])
-    np.testing.assert_array_equal(commands.legal_mask(aircraft, PLACE)["verb"][:, ILS], [True, False, False])
+    np.testing.assert_array_equal(legal_mask(aircraft, PLACE)["verb"][:, ILS], [True, False, False])
 
 
 def test_altitudes_stop_at_the_types_ceiling():
     aircraft = scenes.traffic(3, ceiling_ft=[10000.0, 9999.0, 2000.0])
-    mask = commands.legal_mask(aircraft, PLACE)
+    mask = legal_mask(aircraft, PLACE)
     np.testing.assert_array_equal(mask["altitude"][0], LEVELS_FT <= 10000)
     np.testing.assert_array_equal(mask["altitude"][1], LEVELS_FT <= 7000)
     assert not mask["altitude"][2].any()
@@ -208,7 +210,7 @@ def test_speeds_stay_within_the_types_limits():
     aircraft = scenes.traffic(
         3, minimum_speed_kt=[180.0, 180.5, 34.0], maximum_speed_kt=[300.0, 299.5, 145.0]
     )
-    mask = commands.legal_mask(aircraft, PLACE)
+    mask = legal_mask(aircraft, PLACE)
     np.testing.assert_array_equal(mask["speed"][0], [True] * 4)
     np.testing.assert_array_equal(mask["speed"][1], [False, True, True, False])
     np.testing.assert_array_equal(mask["speed"][2], [False] * 4)
@@ -219,12 +221,12 @@ def test_direct_needs_a_fix_to_come():
     aircraft = scenes.traffic(5, route=[0, 0, 0, -1, 0], leg=[0, 2, 3, 0, -1])
     np.testing.assert_array_equal(commands.next_fix(aircraft, PLACE), [0, 2, -1, -1, -1])
     expected = [True, True, False, False, False]
-    np.testing.assert_array_equal(commands.legal_mask(aircraft, PLACE)["verb"][:, DIRECT], expected)
+    np.testing.assert_array_equal(legal_mask(aircraft, PLACE)["verb"][:, DIRECT], expected)
 
 
 def test_nobody_listens_before_contact():
     aircraft = scenes.traffic(4, controllable=[True, False])
-    mask = commands.legal_mask(aircraft, PLACE)
+    mask = legal_mask(aircraft, PLACE)
     np.testing.assert_array_equal(mask["aircraft"], [True, False, False, False, True])
     for name in ("verb", "altitude", "heading", "speed"):
         assert not np.asarray(mask[name])[1:].any(), name
@@ -235,7 +237,7 @@ def test_nobody_listens_before_contact():
 @pytest.mark.parametrize("verb", range(5))
 def test_the_noop_is_legal_and_changes_nothing(verb):
     aircraft = scenes.traffic(3, controllable=False)
-    assert commands.is_legal(action(3, verb), commands.legal_mask(aircraft, PLACE))
+    assert commands.is_legal(action(3, verb), legal_mask(aircraft, PLACE))
     aircraft = scenes.traffic(3)
     assert not changed(aircraft, apply(aircraft, action(3, verb), PLACE))
 
@@ -251,7 +253,7 @@ def every_action():
 def test_enumerated_actions_agree_with_the_mask(every_action, seed):
     """Legality worked out action by action from the game's rules, and illegal actions change nothing."""
     aircraft = scenes.random_traffic(np.random.default_rng(seed), 4)
-    mask = commands.legal_mask(aircraft, PLACE)
+    mask = legal_mask(aircraft, PLACE)
     legal = np.asarray(jax.vmap(lambda a: commands.is_legal(a, mask))(every_action))
     column = {name: np.asarray(getattr(aircraft, name)) for name in tr.schema(tr.Traffic)}
 
@@ -286,7 +288,7 @@ def test_enumerated_actions_agree_with_the_mask(every_action, seed):
 
 def test_masks_agree_among_themselves():
     aircraft = scenes.random_traffic(np.random.default_rng(5), 32)
-    mask = {name: np.asarray(value) for name, value in commands.legal_mask(aircraft, PLACE).items()}
+    mask = {name: np.asarray(value) for name, value in legal_mask(aircraft, PLACE).items()}
     np.testing.assert_array_equal(mask["aircraft"][:-1], mask["verb"].any(-1))
     for name, verb in (("altitude", ALTITUDE), ("heading", HEADING), ("speed", SPEED)):
         np.testing.assert_array_equal(mask[name].any(-1), mask["verb"][:, verb], err_msg=name)
@@ -297,8 +299,8 @@ def test_masks_and_decoding_are_batched_by_leading_dimensions():
     several = [scenes.random_traffic(rng, 6) for _ in range(3)]
     batch = jax.tree.map(lambda *xs: jnp.stack(xs), *several)
     actions = jnp.asarray(rng.integers(0, commands.space_sizes(6), (3, 5)), jnp.int32)
-    masks, decoded = commands.legal_mask(batch, PLACE), commands.decode(actions, batch, PLACE)
+    masks, decoded = legal_mask(batch, PLACE), decode(actions, batch, PLACE)
     for i, aircraft in enumerate(several):
-        alone = (commands.legal_mask(aircraft, PLACE), commands.decode(actions[i], aircraft, PLACE))
+        alone = (legal_mask(aircraft, PLACE), decode(actions[i], aircraft, PLACE))
         among = jax.tree.map(lambda x, i=i: x[i], (masks, decoded))
         jax.tree.map(np.testing.assert_array_equal, alone, among)

@@ -12,6 +12,10 @@ from wm import geometry
 
 GAME_POSITION_RADIUS_NM = 6371.0 / 1.852  # relativePosition measures on this sphere,
 GAME_FLIGHT_RADIUS_NM = 3440.0  # setCoordinatesByBearingAndDistance flies on this one
+plane_step = jax.jit(geometry.plane_step)
+true_bearing_to = jax.jit(geometry.true_bearing_to)
+wrap_2pi, wrap_pi = jax.jit(geometry.wrap_2pi), jax.jit(geometry.wrap_pi)
+polygon_distance = jax.jit(geometry.signed_distance_to_polygon)
 angles = st.floats(-10.0, 10.0, width=32, allow_subnormal=False)
 
 
@@ -41,7 +45,7 @@ def game_flight(latitude, longitude, magnetic_track, distance_nm, magnetic_north
 
 @given(angles)
 def test_wrapped_angles_are_the_same_direction_in_their_range(angle):
-    full, half = float(geometry.wrap_2pi(angle)), float(geometry.wrap_pi(angle))
+    full, half = float(wrap_2pi(angle)), float(wrap_pi(angle))
     assert 0.0 <= full <= np.float32(2 * np.pi)
     assert -np.float32(np.pi) <= half <= np.float32(np.pi)
     for wrapped in (full, half):
@@ -65,9 +69,9 @@ def test_bearings_are_clockwise_from_north(dx, dy, degrees):
     magnetic_north=st.floats(-0.6, 0.6),
 )
 def test_bearing_to_undoes_a_step(track, distance, scale, magnetic_north):
-    dx, dy = geometry.plane_step(track, distance, scale, magnetic_north)
-    back = geometry.true_bearing_to(dx, dy, scale, magnetic_north)
-    assert abs(float(geometry.wrap_pi(back - track))) < 1e-5
+    dx, dy = plane_step(track, distance, scale, magnetic_north)
+    back = true_bearing_to(dx, dy, scale, magnetic_north)
+    assert abs(float(wrap_pi(back - track))) < 1e-5
 
 
 @pytest.mark.parametrize("magnetic_north_deg", [-18.0, 0.0, 12.0])
@@ -130,7 +134,7 @@ SHAPES = {
 }
 
 
-def sampled_distance(points, vertices, per_edge=800):
+def sampled_distance(points, vertices, per_edge=500):
     """Distance to the nearest of many points on the boundary; at most half a sample too far."""
     ends = np.roll(vertices, -1, axis=0)
     fraction = np.linspace(0, 1, per_edge)[:, None, None]
@@ -143,13 +147,13 @@ def sampled_distance(points, vertices, per_edge=800):
 def test_polygons_against_matplotlib_and_sampling(name, padding):
     vertices = np.asarray(SHAPES[name], np.float64)
     padded = np.concatenate([vertices, np.full((padding, 2), 77.0)])
-    points = np.random.default_rng(2).uniform(-15, 20, (200, 2))
+    points = np.random.default_rng(2).uniform(-15, 20, (120, 2))
     points = np.concatenate([points, vertices + 1e-3, [(2.0, 0.001), (2.0, -0.001)]])
-    signed = geometry.signed_distance_to_polygon(
+    signed = polygon_distance(
         *jnp.asarray(points, jnp.float32).T, jnp.asarray(padded, jnp.float32), len(vertices)
     )
     distance = sampled_distance(points, vertices)
-    np.testing.assert_allclose(np.abs(signed), distance, atol=0.012)
+    np.testing.assert_allclose(np.abs(signed), distance, atol=0.02)
     clear = distance > 1e-4
     inside = Path(vertices).contains_points(points)
     np.testing.assert_array_equal(np.asarray(signed > 0)[clear], inside[clear])
@@ -159,6 +163,6 @@ def test_polygons_against_matplotlib_and_sampling(name, padding):
 def test_a_polygon_without_area_contains_nothing(count):
     polygon = jnp.asarray([(0.0, 0.0), (4.0, 0.0), (4.0, 4.0)])
     x, y = jnp.asarray([1.0, 3.0]), jnp.asarray([0.5, 1.0])
-    signed = geometry.signed_distance_to_polygon(x, y, polygon, count)
+    signed = polygon_distance(x, y, polygon, count)
     assert np.all(np.asarray(signed) <= 0)
     assert np.all(np.isneginf(signed)) == (count == 0)
