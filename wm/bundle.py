@@ -1,0 +1,182 @@
+"""A world model as one thing: weights, airports, spawn tables and reset rows, saved and loaded.
+
+`build` turns fitted weights and training recordings into EnvParams; `save_bundle` and
+`load_bundle` keep it with wm.checkpoints (flat arrays, shapes in the config, sha256 manifest).
+Letters: A airports, B reset rows, J spawn rows of a stream, N aircraft slots, S streams.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization, traverse_util
+
+from wm import airport as ap
+from wm import checkpoints
+from wm import kinematics as kn
+from wm import traffic as tr
+from wm.airport import Airport
+from wm.env import EnvParams, build_rows
+from wm.labels import Recording, in_play
+from wm.spawn import SpawnTable
+from wm.traffic import Runways, Scene, Traffic
+
+PACKAGED = Path(__file__).parent / "data" / "default"
+SPAWN_ROWS = 48  # J
+
+
+def take_slots(traffic: Traffic, slots: int) -> Traffic | None:
+    """Aircraft in play of one scene moved to the first of `slots` slots; None if they overflow."""
+    chosen = np.flatnonzero(np.asarray(in_play(traffic)))
+    if len(chosen) > slots:
+        return None
+    out = tr.empty(Traffic, (slots,), np)
+
+    def fill(blank, values):
+        blank = blank.copy()
+        blank[: len(chosen)] = values[chosen]
+        return blank
+
+    return jax.tree.map(fill, out, traffic)
+
+
+def spawn_table(recordings: list[Recording], streams: int, key: int = 0) -> SpawnTable:
+    """First sights of every stream, at most SPAWN_ROWS of each, evenly from all recordings."""
+    found: list[list[Traffic]] = [[] for _ in range(streams)]
+    for recording in recordings:
+        t = recording.scene.traffic
+        for step in range(1, t.id.shape[0]):
+            fresh = t.valid[step] & ~np.isin(t.id[step], t.id[step - 1][t.valid[step - 1]])
+            for slot in np.flatnonzero(fresh & (t.stream[step] >= 0)):
+                row = jax.tree.map(lambda x, i=step, j=slot: x[i, j], t)
+                found[int(row.stream)].append(row)
+    rng = np.random.default_rng(key)
+    rows = tr.empty(Traffic, (streams, SPAWN_ROWS), np)
+    count = np.zeros(streams, np.int32)
+    for stream, seen in enumerate(found):
+        count[stream] = min(len(seen), SPAWN_ROWS)
+        for j, pick in enumerate(rng.permutation(len(seen))[:SPAWN_ROWS]):
+            for name in tr.schema(Traffic):
+                getattr(rows, name)[stream, j] = getattr(seen[pick], name)
+    return SpawnTable(rows=rows, count=count)
+
+
+def reset_scenes(recordings: list[Recording], rows: int, slots: int, key: int = 0) -> list[Scene]:
+    """Scenes to start from: the first of every recording, then as many others drawn evenly."""
+    rng = np.random.default_rng(key)
+    first = [(r, 0) for r in range(len(recordings))]
+    steps = [(r, t) for r, rec in enumerate(recordings) for t in range(1, len(rec.action))]
+    others = [steps[i] for i in rng.permutation(len(steps))]
+    scenes = []
+    for r, t in [*first, *others]:
+        scene = jax.tree.map(lambda x, i=t: np.asarray(x[i]), recordings[r].scene)
+        traffic = take_slots(scene.traffic, slots)
+        if traffic is not None:
+            scenes.append(scene.replace(traffic=traffic))
+        if len(scenes) == rows:
+            break
+    return scenes
+
+
+def _stack_padded(trees: list):
+    """Stack pytrees of arrays, padding every axis with zeros to the largest."""
+
+    def leaf(*xs):
+        shape = tuple(max(n) for n in zip(*(x.shape for x in xs), strict=True))
+        out = np.zeros((len(xs), *shape), np.asarray(xs[0]).dtype)
+        for i, x in enumerate(xs):
+            out[(i, *(slice(0, n) for n in x.shape))] = x
+        return out
+
+    return jax.tree.map(leaf, *trees)
+
+
+def build(
+    weights, hazard, airports: list[Airport], recordings: list[list[Recording]], rows: int, slots: int
+) -> EnvParams:
+    """EnvParams from fitted weights and each airport's training recordings (same order)."""
+    stacked = ap.stack(airports)
+    streams = stacked.stream_category.shape[1]
+    spawns = _stack_padded([spawn_table(r, streams) for r in recordings])
+    share = max(1, rows // len(airports))
+    scenes, ids = [], []
+    for i, recorded in enumerate(recordings):
+        chosen = reset_scenes(recorded, share, slots)
+        scenes += chosen
+        ids += [i] * len(chosen)
+    arrays = {
+        "weights": weights,
+        "hazard": hazard,
+        "airports": stacked,
+        "spawns": spawns,
+        "scenes": _stack_padded(scenes),
+        "airport_id": np.asarray(ids, np.int32),
+    }
+    return assemble(arrays)
+
+
+def assemble(arrays: dict) -> EnvParams:
+    """EnvParams from the arrays of a bundle; look-up tables and observations are recomputed."""
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    airports = arrays["airports"]
+    return EnvParams(
+        weights=arrays["weights"],
+        hazard=arrays["hazard"],
+        airports=airports,
+        legs=jax.vmap(kn.restriction_legs)(airports),
+        spawns=arrays["spawns"],
+        rows=build_rows(arrays["scenes"], arrays["airport_id"], airports),
+    )
+
+
+def _arrays(params: EnvParams) -> dict:
+    return {
+        "weights": params.weights,
+        "hazard": params.hazard,
+        "airports": params.airports,
+        "spawns": params.spawns,
+        "scenes": params.rows.scene,
+        "airport_id": params.rows.airport_id,
+    }
+
+
+def save_bundle(directory: Path | str, params: EnvParams, config: dict, metadata: dict) -> Path:
+    """Save a world model; `config` says how it was trained, `metadata` what on."""
+    nested = serialization.to_state_dict(_arrays(params))
+    flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(nested, sep="/").items()}
+    leaves = {k: [list(v.shape), str(v.dtype)] for k, v in flat.items()}
+    config = {"kind": "world model", "training": config, "leaves": leaves}
+    return checkpoints.save(directory, 0, flat, config, metadata)
+
+
+def _scene(d: dict) -> Scene:
+    return Scene(**{**d, "traffic": Traffic(**d["traffic"]), "runways": Runways(**d["runways"])})
+
+
+def load_bundle(directory: Path | str | None = None) -> EnvParams:
+    """Load a world model; None loads the packaged one.
+
+    Raises checkpoints.CheckpointError where the directory holds none, or its bytes have changed.
+    """
+    directory = PACKAGED if directory is None else Path(directory)
+    config = checkpoints.load_config(directory)
+    if config.get("kind") != "world model":
+        raise checkpoints.CheckpointError(
+            f"{directory} holds {config.get('kind', 'another kind of checkpoint')!r}, not a world "
+            "model: give the directory that launch.train_wm wrote"
+        )
+    shapes = {k: jax.ShapeDtypeStruct(tuple(s), d) for k, (s, d) in config["leaves"].items()}
+    flat = checkpoints.restore(directory, shapes)
+    nested = traverse_util.unflatten_dict(flat, sep="/")
+    spawns = nested["spawns"]
+    return assemble(
+        {
+            "weights": nested["weights"],
+            "hazard": nested["hazard"],
+            "airports": Airport(**nested["airports"]),
+            "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
+            "scenes": _scene(nested["scenes"]),
+            "airport_id": nested["airport_id"],
+        }
+    )
