@@ -43,6 +43,7 @@ def game_flight(latitude, longitude, magnetic_track, distance_nm, magnetic_north
     return end, longitude + np.arctan2(east, np.cos(arc) - np.sin(latitude) * np.sin(end))
 
 
+@settings(deadline=None)  # the first example compiles
 @given(angles)
 def test_wrapped_angles_are_the_same_direction_in_their_range(angle):
     full, half = float(wrap_2pi(angle)), float(wrap_pi(angle))
