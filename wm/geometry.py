@@ -47,7 +47,7 @@ def true_bearing_to(dx_nm, dy_nm, scale, magnetic_north_rad):
 
 
 def runway_offset(x_nm, y_nm, runway_x_nm, runway_y_nm, runway_heading_rad):
-    """Return (cross, along) in nm: right-of-centreline seen from the runway, distance to go.
+    """Return (cross, along) in nm: right of the centreline looking along the runway heading, distance to go.
 
     `along` is positive before the threshold. Same geometry as the game's getOffset, in nm.
     """
