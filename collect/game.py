@@ -130,15 +130,13 @@ class Game:
             raise GameError(f"a frame of {frame_s!r} s must be below 1 s and divide {tr.STEP_S:g} s")
         self.frame_s, self.picture_px, self.timeout_s = frame_s, picture_px, timeout_s
         self._settings = {"airport": airport, "seed": seed, "traffic": traffic, "wind": wind}
-        self._shared, self._browser = browser, browser
-        self._context = self._page = None
+        self._shared = browser
+        self._browser = self._context = self._page = None
         self.static: dict = {}
         self.snapshot: Snapshot | None = None
 
     def __enter__(self):
-        self._browser = self._shared or Browser()
         try:
-            self._browser.run(self._open(), self.timeout_s)
             self.reset()
         except BaseException:
             self.close()
@@ -149,12 +147,10 @@ class Game:
         self.close()
 
     def close(self):
-        """Close the page, and the browser where it is the game's own."""
-        browser, self._browser = self._browser, self._shared
-        context, self._context, self._page = self._context, None, None
-        if browser is None:
-            return
-        if browser is not self._shared:
+        """Close the page, and the browser where it is the game's own; a reset opens both again."""
+        browser, context = self._browser, self._context
+        self._browser = self._context = self._page = None
+        if browser is not None and browser is not self._shared:
             browser.close()
         elif context is not None:
             with contextlib.suppress(GameError):  # the shared browser is gone, and the page with it
@@ -171,6 +167,9 @@ class Game:
         self._settings.update(settings)
         chosen = self._settings
         options = {"traffic": traffic_rates(chosen["traffic"]), "wind": wind_setting(chosen["wind"])}
+        if self._browser is None:
+            self._browser = self._shared or Browser()
+            self._run(self._open(), self.timeout_s)
         config = bridge_config(chosen["airport"], chosen["seed"], self.frame_s, self.picture_px)
         static, raw = self._run(self._load(config, options), 2 * self.timeout_s)
         self.static = json.loads(static)
@@ -189,7 +188,7 @@ class Game:
     def _run(self, coroutine, timeout_s):
         if self._browser is None:
             coroutine.close()
-            raise GameError("the game is not open: use it in a `with` statement")
+            raise GameError("the game is not open: reset it, or use it in a `with` statement")
         return self._browser.run(coroutine, timeout_s)
 
     async def _open(self):

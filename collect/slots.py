@@ -1,0 +1,99 @@
+"""Where each aircraft sits: snapshots of the game, ragged, as padded structs of wm.traffic.
+
+Two tables of slots are kept for an episode: `COLUMNS` hold every aircraft from spawn to removal
+(recording, reward), and the environment's N slots hold those in play (observation, action).
+Letters: C columns, K sub-steps, N slots, m aircraft seen during a step.
+"""
+
+import numpy as np
+
+from collect.snapshot import Snapshot
+from wm import airport as ap
+from wm import traffic as tr
+from wm.traffic import Scene
+
+COLUMNS = 64
+ROUTES, LEGS = 64, 48  # tables start this large, so that new routes do not change array shapes
+FREE = -1
+
+
+def assign(slots: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, int]:
+    """Give the aircraft `present` (ids, in the order of their spawns) their slots.
+
+    `slots [N]` are the ids before, FREE where unused. An aircraft keeps its slot; new ones take the
+    lowest that was free before, so that no slot changes hands within a step. Returns the new slots
+    and how many aircraft found none.
+    """
+    was_free = np.flatnonzero(slots == FREE)
+    slots = np.where(np.isin(slots, present), slots, FREE)
+    fresh = present[~np.isin(present, slots)]
+    placed = min(len(fresh), len(was_free))
+    slots[was_free[:placed]] = fresh[:placed]
+    return slots, len(fresh) - placed
+
+
+def place(struct_class, table: np.ndarray, ids: np.ndarray, slots: np.ndarray):
+    """Put rows `table [..., n, F]` of aircraft `ids [n]` into `slots [N]`: a struct `[..., N]`."""
+    defaults = np.asarray([s["default"] for s in tr.schema(struct_class).values()], np.float32)
+    out = np.broadcast_to(defaults, (*table.shape[:-2], len(slots), len(defaults))).copy()
+    where = {int(i): row for row, i in enumerate(ids)}
+    used = [(slot, where[int(i)]) for slot, i in enumerate(slots) if int(i) in where]
+    if used:
+        at, rows = map(list, zip(*used, strict=True))
+        out[..., at, :] = table[..., rows, :]
+    return tr.from_table(struct_class, out)
+
+
+def scene_of(snapshot: Snapshot, slots: np.ndarray) -> Scene:
+    """The snapshot as a Scene (numpy) with the aircraft of `slots [N]`."""
+    return Scene(
+        traffic=place(tr.Traffic, snapshot.aircraft, aircraft_ids(snapshot), slots),
+        runways=tr.from_table(tr.Runways, snapshot.runways),
+        since_spawn_s=snapshot.since_spawn_s,
+        wind_speed_kt=np.float32(snapshot.wind_speed_kt),
+        wind_from_rad=np.float32(snapshot.wind_from_rad),
+        time_s=np.float32(snapshot.time_s),
+    )
+
+
+def substeps_of(snapshot: Snapshot, slots: np.ndarray) -> tr.SubSteps:
+    """The step's sub-steps `[K, N]` with the aircraft of `slots [N]`."""
+    ids = snapshot.substeps[0, :, 0] if len(snapshot.substeps) else np.zeros(0)
+    return place(tr.SubSteps, snapshot.substeps[..., 1:], ids, slots)
+
+
+def aircraft_ids(snapshot: Snapshot) -> np.ndarray:
+    """Ids `[n]` of the aircraft present, in the order of the snapshot's table."""
+    return snapshot.aircraft[:, list(tr.schema(tr.Traffic)).index("id")].astype(np.int64)
+
+
+def events_of(snapshot: Snapshot, before: np.ndarray, after: np.ndarray):
+    """The step's events `[C, E]` bool by column, and those of no column as (id, code) pairs.
+
+    `before`, `after [C]`: columns around the step; an event belongs to the aircraft's column at
+    the step's start or, for an aircraft new in the step, to the one it got.
+    """
+    flags = np.zeros((len(before), len(tr.EVENT_NAMES)), bool)
+    stray = []
+    for aircraft, code, _ in snapshot.events.tolist():
+        found = np.flatnonzero(before == aircraft) if aircraft >= 0 else []
+        if not len(found) and aircraft >= 0:
+            found = np.flatnonzero((after == aircraft) & (before == FREE))
+        if len(found):
+            flags[found[0], code] = True
+        else:
+            stray.append((aircraft, code))
+    return flags, stray
+
+
+def padded_airport(static: dict, routes) -> ap.Airport:
+    """The airport's tables with room for routes not met yet."""
+    count = max(ROUTES, 2 * len(routes)) if len(routes) >= ROUTES else ROUTES
+    length = max([LEGS] + [len(route["waypoints"]) for route in routes])
+    nowhere = {
+        "name": "", "x_nm": 0.0, "y_nm": 0.0, "vector_rad": None, "fly_over": False, "on_sid": False,
+        **dict.fromkeys(("altitude_min_ft", "altitude_max_ft", "speed_min_kt", "speed_max_kt"), -1),
+    }  # fmt: skip
+    longest = {"waypoints": [nowhere] * length}
+    unused = [{"waypoints": [nowhere]}] * (count - len(routes) - 1)
+    return ap.from_static(static, [*routes, *unused, longest])
