@@ -107,7 +107,7 @@ def start(run: Run) -> tuple[TrainState, Carry]:
     """A fresh train state, and environments on all devices (leaves [D, E, ...])."""
     config = run.arguments.ppo
     key_init, key_envs = jax.random.split(jax.random.key(config.seed))
-    state = run.learner.init(key_init, run.env_params)
+    state = jax.jit(run.learner.init)(key_init, run.env_params)
     keys = jax.random.split(key_envs, config.num_envs * run.devices)
     carry = jax.jit(run.learner.reset)(keys, run.env_params)
     return parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
@@ -123,11 +123,11 @@ CLONING, TRAINING = 1, 2  # names of key streams
 
 
 def clone(run: Run, state: TrainState, log) -> TrainState:
-    """The warm start: imitates the scripted expert, then gives PPO the cloned network."""
-    from rl import scripted
+    """The warm start: imitates the hand-written expert, then gives PPO the cloned network."""
+    from rl.expert import ExpertParams, expert
 
     config = run.arguments.ppo
-    cloning = Cloning(run.learner, scripted.EXPERT)
+    cloning = Cloning(run.learner, expert(), ExpertParams())
     key_envs = jax.random.fold_in(jax.random.key(config.seed), CLONING)
     keys = jax.random.split(jax.random.fold_in(key_envs, config.clone.updates), config.num_envs * run.devices)
     carry = parallel.split(jax.jit(cloning.reset)(keys, run.env_params), run.devices)

@@ -298,7 +298,7 @@ def optimise(loss, optimizer, params, opt_state, samples, key, config, axis):
         gradient, metrics = jax.grad(loss, has_aux=True)(params, batch)
         gradient, metrics = _pmean((gradient, metrics), axis)
         step, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics = {**metrics, "gradient_norm": optax.global_norm(gradient)}
+        metrics = {**metrics, "gradient_norm": optax.tree.norm(gradient)}
         return (optax.apply_updates(params, step), opt_state), metrics
 
     def epoch(learner, key):

@@ -23,7 +23,7 @@ def observation(seed=0, n=5):
 
 def policy(config=EXACT):
     network = SetPolicy(config)
-    return network, network.init(jax.random.key(1), observation())
+    return network, jax.jit(network.init)(jax.random.key(1), observation())
 
 
 def per_aircraft(distribution):
@@ -33,7 +33,9 @@ def per_aircraft(distribution):
 def test_permuting_aircraft_permutes_the_policy_and_leaves_the_value():
     network, params = policy()
     # The heads start near zero; larger weights make the outputs differ enough for the test to mean something.
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), params
+    )
     obs, order = observation(), np.array([3, 0, 4, 1, 2])
     by_aircraft = lambda leaf: leaf[order] if leaf.shape[0] == 5 else leaf  # noqa: E731
     moved = {**obs, "aircraft": obs["aircraft"][order], "aircraft_mask": obs["aircraft_mask"][order]}
@@ -69,7 +71,8 @@ def test_an_empty_sector_is_finite():
     network, params = policy()
     obs = {**observation(), "aircraft_mask": jnp.zeros(5, bool)}
     distribution, value = network.apply(params, obs)
-    assert bool(jnp.isfinite(value)) and bool(jnp.isfinite(distribution.entropy()))
+    assert bool(jnp.isfinite(value))
+    assert bool(jnp.isfinite(distribution.entropy()))
 
 
 def test_trunk_is_bf16_and_everything_that_must_be_precise_is_float32():
@@ -80,9 +83,11 @@ def test_trunk_is_bf16_and_everything_that_must_be_precise_is_float32():
         jax.tree_util.keystr(path): leaf.dtype for path, leaf in jax.tree_util.tree_leaves_with_path(inner)
     }
     trunk = [dtype for name, dtype in dtypes.items() if "Block" in name]
-    assert trunk and set(trunk) == {jnp.dtype(jnp.bfloat16)}
+    assert trunk
+    assert set(trunk) == {jnp.dtype(jnp.bfloat16)}
     heads = [dtype for name, dtype in dtypes.items() if any(h in name for h in ("actor", "critic", "no_op"))]
-    assert heads and set(heads) == {jnp.dtype(jnp.float32)}
+    assert heads
+    assert set(heads) == {jnp.dtype(jnp.float32)}
     assert value.dtype == distribution.aircraft.dtype == distribution.verb.dtype == jnp.float32
 
 
@@ -111,7 +116,9 @@ def test_no_op_starts_as_likely_as_its_bias_says(bias):
     obs = observation()
     obs["action_mask"]["aircraft"] = jnp.ones(6, bool)
     distribution, _ = network.apply(params, obs)
-    np.testing.assert_allclose(np.exp(distribution.aircraft[-1]), np.exp(bias) / (np.exp(bias) + 5), atol=0.02)
+    np.testing.assert_allclose(
+        np.exp(distribution.aircraft[-1]), np.exp(bias) / (np.exp(bias) + 5), atol=0.02
+    )
 
 
 def test_the_spaces_choose_the_network():

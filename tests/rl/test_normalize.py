@@ -9,7 +9,9 @@ from rl.normalize import CLIP, Moments, Stats, merge, normalise
 
 def test_merging_batches_gives_the_statistics_of_all_samples():
     rng = np.random.default_rng(0)
-    batches = [rng.normal(loc=[3.0, -500.0], scale=[0.5, 40.0], size=(200, 2)).astype(np.float32) for _ in range(5)]
+    batches = [
+        rng.normal(loc=[3.0, -500.0], scale=[0.5, 40.0], size=(200, 2)).astype(np.float32) for _ in range(5)
+    ]
     stats = Stats.init((2,))
     for batch in batches:
         stats = merge(stats, Moments.of(stats.apply(jnp.asarray(batch))))
@@ -36,7 +38,9 @@ def test_absent_aircraft_do_not_count_and_come_out_as_zero():
 def test_no_samples_change_nothing():
     stats = Stats(mean=jnp.array([2.0]), var=jnp.array([5.0]), count=jnp.array(7.0))
     merged = merge(stats, Moments.of(jnp.ones((3, 1)), jnp.zeros(3, bool)))
-    assert jax.tree.map(float, jax.tree.map(jnp.sum, merged)) == jax.tree.map(float, jax.tree.map(jnp.sum, stats))
+    assert jax.tree.map(float, jax.tree.map(jnp.sum, merged)) == jax.tree.map(
+        float, jax.tree.map(jnp.sum, stats)
+    )
 
 
 def test_features_are_clipped_and_cast_but_the_statistics_see_everything():

@@ -23,14 +23,14 @@ class ProbeParams(environment.EnvParams):
 
 
 class Probe(environment.Environment[ProbeState, ProbeParams]):
-    """Two actions; observation `first(key)`, then `seen + 1` each step; terminates after `length` steps.
+    """Two actions; observation `first(key)`, plus `change` each step; terminates after `length` steps.
 
     reward(seen, action, last step?) gives the reward of a step.
     """
 
-    def __init__(self, first: Callable, reward: Callable, length: int):
+    def __init__(self, first: Callable, reward: Callable, length: int, change: float = 1.0):
         super().__init__()
-        self.first, self.reward, self.length = first, reward, length
+        self.first, self.reward, self.length, self.change = first, reward, length, change
 
     @property
     def default_params(self):
@@ -43,7 +43,7 @@ class Probe(environment.Environment[ProbeState, ProbeParams]):
     def step_env(self, key, state, action, params):
         ended = state.time + 1 >= self.length
         reward = self.reward(state.seen, action, ended).astype(jnp.float32)
-        state = ProbeState(seen=state.seen + 1, time=state.time + 1)
+        state = ProbeState(seen=state.seen + self.change, time=state.time + 1)
         return state.seen[None], state, reward, ended, {}
 
     def observation_space(self, params):
@@ -66,10 +66,10 @@ class SectorParams(environment.EnvParams):
 
 
 class Sector(environment.Environment[SectorState, SectorParams]):
-    """The contract's observation and action. Each step one present aircraft may be flagged, and asks for one command.
+    """The command task in small. Each step one present aircraft may be flagged, and asks for one command.
 
-    Feature 0 is the flag, feature 1 says ILS rather than altitude level 8 (of the legal 2 and 8), the rest is noise.
-    Right: +1 point. A wrong command: -1. No-op: 0. An episode is cut by its time limit and never terminates.
+    Feature 0 is the flag, feature 1 says ILS rather than altitude level 8 (of the legal 2 and 8), the rest is
+    noise. Right: +1 point. A wrong command: -1. No-op: 0. Time limits cut episodes, nothing terminates them.
     """
 
     def __init__(self, n: int = 3, features: int = 4, globals_: int = 2):

@@ -1,0 +1,115 @@
+"""The training command: run folder, resuming, policies from it, and errors."""
+
+import dataclasses
+import json
+import sys
+
+import gymnax
+import jax
+import numpy as np
+import pytest
+
+from configs.ppo import CARTPOLE
+from launch import train_ppo
+from launch.train_ppo import Arguments, TrainingError, prepare, restore, train
+from rl.policy import load_policy
+
+# Four chunks of 2 updates on two devices; checkpoints after the second and the last.
+TINY = dataclasses.replace(
+    CARTPOLE, num_envs=4, rollout_length=16, epochs=1, minibatches=2, chunk=2, total_steps=2 * 4 * 16 * 2 * 4
+)
+
+
+def arguments(directory, **changes):
+    given = {"env": "CartPole-v1", "devices": 2, "save_every": 2, "ppo": TINY, **changes}
+    return Arguments(directory=directory, **given)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("ppo") / "run"
+    return directory, train(prepare(arguments(directory)))
+
+
+def test_a_run_leaves_its_records(finished):
+    directory, results = finished
+    names = {path.name for path in directory.iterdir()}
+    assert {"config.json", "metrics.jsonl", "curves.png", "results.json", "policy", "resume"} <= names
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert [line["chunk"] for line in lines] == [0, 1, 2, 3]
+    assert lines[-1]["total_steps"] == TINY.total_steps == results["total_steps"]
+    assert json.loads((directory / "results.json").read_text()) == results
+    assert results["figures"]["episode/return/mean"] > 5
+    assert json.loads((directory / "config.json").read_text())["ppo"]["num_envs"] == 4
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, tmp_path, monkeypatch):
+    """Killed during the third chunk, after the checkpoint of the second."""
+    whole, _ = finished
+    directory = tmp_path / "run"
+    original = train_ppo.check_finite
+
+    def killed_in_the_third_chunk(line):
+        if line["chunk"] == 2:
+            raise KeyboardInterrupt
+        original(line)
+
+    monkeypatch.setattr(train_ppo, "check_finite", killed_in_the_third_chunk)
+    with pytest.raises(KeyboardInterrupt):
+        train(prepare(arguments(directory)))
+    monkeypatch.undo()
+    train(prepare(arguments(directory, resume=True)))
+    assert (directory / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    ends = [restore(prepare(arguments(folder, resume=True))) for folder in (whole, directory)]
+    assert [end[2] for end in ends] == [4, 4]
+    for a, b in zip(*(jax.tree.leaves(end[:2]) for end in ends), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_the_policy_of_a_run_plays_as_it_did_in_training(finished):
+    directory, _ = finished
+    state, _, _ = restore(prepare(arguments(directory, resume=True)))
+    policy, params = load_policy(directory / "policy")
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(state.policy), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    env, env_params = gymnax.make("CartPole-v1")
+    observation, _ = env.reset(jax.random.key(0), env_params)
+    action, carry = policy.act(params, policy.init(jax.random.key(1)), observation, jax.random.key(2))
+    assert action.shape == ()
+    assert int(action) in (0, 1)
+    assert carry == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resume": True}, "no checkpoint to resume"),
+        ({"env": "NoSuchEnvironment-v9"}, "no environment called 'NoSuchEnvironment-v9'"),
+        ({"devices": 99}, "99 devices asked for"),
+    ],
+)
+def test_what_cannot_start_says_why(tmp_path, changes, message):
+    with pytest.raises((TrainingError, ValueError), match=message):
+        train(prepare(arguments(tmp_path / "run", **changes)))
+
+
+def test_an_existing_run_is_not_overwritten(finished):
+    with pytest.raises(TrainingError, match="holds a run already"):
+        train(prepare(arguments(finished[0])))
+
+
+def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys):
+    """A learning rate of 1e38 overflows float32 in the first update."""
+    command = ["train_ppo", "--directory", str(tmp_path / "run"), "--env", "CartPole-v1", "--devices", "1"]
+    sizes = ["num-envs", "4", "rollout-length", "8", "minibatches", "1", "epochs", "3", "chunk", "2"]
+    for name, value in zip(sizes[::2], sizes[1::2], strict=True):
+        command += [f"--ppo.{name}", value]
+    command += ["--ppo.total-steps", "64", "--ppo.learning-rate", "1e38", "--ppo.network.dtype", "float32"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert train_ppo.main() == 1
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(error) == 1
+    assert "is nan in chunk 0" in error[0] or "is inf in chunk 0" in error[0]
+    assert "--ppo.learning-rate" in error[0]
