@@ -2,8 +2,8 @@
 
     python -m launch.train_ppo --directory runs/ppo
 
-`OPENSCOPE` is the default of that command. With 32 aircraft of 64 features its network has 66 k parameters and a
-forward pass costs about 3 MFLOP. `CARTPOLE` shows that the same file solves a textbook problem.
+`OPENSCOPE` is the default of that command. With 32 aircraft of 64 features its network has 66 k parameters,
+and a forward pass costs about 3 MFLOP. `CARTPOLE` shows that the same file solves a textbook problem.
 """
 
 import math
