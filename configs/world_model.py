@@ -15,6 +15,7 @@ class WorldModelConfig:
     """Options of launch.train_wm."""
 
     data: tuple[Path, ...] = ()  # recording directories; none: the shipped recording
+    test: tuple[Path, ...] = ()  # directories of test-seed recordings; none: the shipped ones
     out: Path = Path("runs/wm")
     airports: tuple[str, ...] = ("kabq", "klas")
     members: int = 4
@@ -28,6 +29,8 @@ class WorldModelConfig:
     slots: int = 32  # aircraft of the environment
     rows: int = 2048  # recorded states to reset to
     backend: str = "pmap"  # or shard_map
+    save_every: int = 20  # calls of the update between checkpoints
+    record: str = ""  # record to write the headline figures to, or none
     seed: int = 0
 
     def __post_init__(self):

@@ -119,11 +119,11 @@ def errors_nm(windows: Windows, tracks, step: int):
     return np.where(off, REMOVAL_ERROR_NM, np.where(both, error, np.nan))
 
 
-def summarise(error: np.ndarray) -> dict[str, float]:
-    """Median, 95th percentile, RMSE (nm), share off by more than 1 nm, and the count."""
+def summarise(error: np.ndarray) -> dict:
+    """Median, 95th percentile, RMSE (nm), share off by more than 1 nm, count and the errors."""
     known = error[np.isfinite(error)]
     if known.size == 0:
-        return {"n": 0}
+        return {"n": 0, "errors_nm": []}
     return {
         "p50": float(np.median(known)),
         "p95": float(np.percentile(known, 95)),
@@ -131,6 +131,7 @@ def summarise(error: np.ndarray) -> dict[str, float]:
         "over_1nm": float(np.mean(known > 1.0)),
         "removals_off": float(np.mean(known == REMOVAL_ERROR_NM)),
         "n": int(known.size),
+        "errors_nm": known.tolist(),
     }
 
 

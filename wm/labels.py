@@ -41,6 +41,7 @@ class Recording:
     events: np.ndarray  # [T, N, E] bool, events of the step by the slot at its start
     static: dict
     routes: list
+    traffic_rate: float = 1.0  # times the airport's own
 
 
 @struct.dataclass
@@ -240,7 +241,7 @@ def airport_of(recordings: list[Recording]) -> tuple[Airport, list[Recording]]:
                 routes.append(route)
             ids.append(index[key])
         t = recording.scene.traffic
-        table = np.asarray(ids + [-1], np.int32)
+        table = np.asarray([*ids, -1], np.int32)
         scene = recording.scene.replace(traffic=t.replace(route=table[t.route]))
         renumbered.append(dataclasses.replace(recording, scene=scene))
     initial = _initial_altitudes(renumbered, len(routes))
