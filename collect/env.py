@@ -101,8 +101,8 @@ class OpenScopeEnv(gymnasium.Env):
         if not 1 <= slots <= sl.COLUMNS:
             raise GameError(f"slots of {slots} must be 1 to {sl.COLUMNS}")
         self.episode_s, self.render_mode = episode_s, render_mode
+        self.slots = np.full(slots, sl.FREE, np.int64)
         self._pictures = picture_px is not None
-        self._number = slots
         self.game = Game(url, airport, 0, traffic, wind, picture_px=picture_px, browser=browser)
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
@@ -114,7 +114,7 @@ class OpenScopeEnv(gymnasium.Env):
         self.seed_played = chosen
         snapshot = self.game.reset(seed=chosen, **(options or {}))
         self.columns = np.full(sl.COLUMNS, sl.FREE, np.int64)
-        self.slots = np.full(self._number, sl.FREE, np.int64)
+        self.slots = np.full_like(self.slots, sl.FREE)
         self._ledger = reward.empty_ledger(sl.COLUMNS)
         self._stray: set[tuple[int, int]] = set()
         self._routes = -1

@@ -1,0 +1,164 @@
+"""Recorded episodes as columns over time, for learning, judging and replaying.
+
+    for episode in dataset.load("runs/recordings"): ...
+
+Letters: T decisions, C columns of aircraft, E kinds of events.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from collect.slots import COLUMNS, FREE
+from collect.store import (
+    TERMS,
+    DataError,
+    find_directories,
+    open_directory,
+    parse_record,
+    read_records,
+    shards,
+)
+from wm import traffic as tr
+
+SEEDS = {"train": (0, 500_000), "select": (500_000, 600_000), "test": (600_000, 700_000)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """One recorded episode; T decisions, C columns of aircraft, E kinds of events.
+
+    As wm.labels.Recording, and more: `action` names aircraft by column (C for a no-op), the
+    policy's own action by its slots is `slot_action`; `slots` says which slot a column had.
+    """
+
+    icao: str
+    seed: int
+    policy: str
+    scene: tr.Scene  # numpy leaves [T + 1, ...], traffic [T + 1, C]
+    action: np.ndarray  # [T, 5] int32
+    events: np.ndarray  # [T, C, E] bool, by the column at the step's start (of new aircraft: after)
+    static: dict
+    routes: list
+    slot_action: np.ndarray  # [T, 5] int32
+    slots: np.ndarray  # [T + 1, C] int32, -1 for none
+    command: list[str]  # [T] as typed, empty for none
+    raw_events: np.ndarray  # [T, 32, 3] int32: aircraft id or -1, event, frame; unused rows -2
+    score: np.ndarray  # [T + 1] as the page shows it
+    terms: dict[str, np.ndarray]  # [T] reward in points
+    overflow: np.ndarray  # [T + 1] aircraft without a slot
+    callsigns: dict[int, str]
+    metadata: dict
+
+
+def load(
+    directories: Path | str | Sequence[Path | str], use: str = "train", columns: int = COLUMNS
+) -> Iterator[Episode]:
+    """Yield the episodes of `directories` (each a directory of recordings, or above some).
+
+    `use` is what they are for, "train", "select" or "test": an episode whose seed is kept for
+    something else raises DataError, as does one with an aircraft beyond the first `columns`.
+    """
+    if use not in SEEDS:
+        raise DataError(f"use={use!r} must be one of {', '.join(SEEDS)}")
+    if isinstance(directories, str | Path):
+        directories = [directories]
+    for root in directories:
+        for directory in find_directories(root):
+            builder = open_directory(directory)
+            for path in shards(directory):
+                for record in read_records(path):
+                    yield _episode(parse_record(record, builder), str(path), use, columns)
+
+
+def check_seed(seed: int, use: str, where: str) -> None:
+    """Raise DataError unless `seed` may be used for `use`."""
+    low, high = SEEDS[use]
+    if not low <= seed < high:
+        owner = next((name for name, (a, b) in SEEDS.items() if a <= seed < b), "nothing")
+        raise DataError(f"{where} has seed {seed}, kept for {owner}; {use} takes {low} to {high - 1}")
+
+
+def _episode(example: dict, where: str, use: str, columns: int) -> Episode:
+    meta, steps = example["episode_metadata"], example["steps"]
+    observation = steps["observation"]
+    seed = int(meta["seed"])
+    check_seed(seed, use, where)
+    if int(meta["schema_version"]) > tr.SCHEMA_VERSION:
+        raise DataError(
+            f"{where} has schema {meta['schema_version']}, this code {tr.SCHEMA_VERSION}: update it"
+        )
+    static = json.loads(meta["static"])
+    slots = observation["slots"][:, :columns]
+    traffic = _struct(tr.Traffic, observation["traffic"], columns)
+    if observation["traffic"]["valid"][:, columns:].any():
+        used = int(np.flatnonzero(observation["traffic"]["valid"].any(0))[-1]) + 1
+        raise DataError(f"{where} has aircraft up to column {used}: load it with columns={used} or more")
+    scene = tr.Scene(
+        traffic=traffic,
+        runways=_struct(tr.Runways, observation["runways"], len(static["runways"])),
+        since_spawn_s=observation["since_spawn_s"][:, : len(static["streams"])],
+        wind_speed_kt=observation["wind_speed_kt"],
+        wind_from_rad=observation["wind_from_rad"],
+        time_s=observation["time_s"],
+    )
+    about = json.loads(meta["about"])
+    raw_events, slot_action = steps["events"][:-1], steps["action"][:-1]
+    return Episode(
+        icao=_text(meta["airport"]),
+        seed=seed,
+        policy=about["policy"],
+        scene=scene,
+        action=by_column(slot_action, slots[:-1]),
+        events=by_event(raw_events, traffic),
+        static=static,
+        routes=json.loads(meta["routes"]),
+        slot_action=slot_action,
+        slots=slots,
+        command=[_text(value) for value in steps["command"][:-1]],
+        raw_events=raw_events,
+        score=observation["score"],
+        terms={name: steps["terms"][name][:-1] for name in TERMS},
+        overflow=observation["overflow"],
+        callsigns={int(k): v for k, v in json.loads(meta["callsigns"]).items()},
+        metadata=about | {"key": json.loads(meta["key"])},
+    )
+
+
+def _text(value) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _struct(struct_class, stored: dict, size: int):
+    """Stored columns as a struct; fields that an older recording lacks get their defaults."""
+    shape = (*next(iter(stored.values())).shape[:-1], size)
+    value = tr.empty(struct_class, shape, np)
+    known = {
+        n: stored[n][..., :size].astype(s["dtype"]) for n, s in tr.schema(struct_class).items() if n in stored
+    }
+    return value.replace(**known)
+
+
+def by_column(slot_action: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """Actions `[T, 5]` with the aircraft's column in place of its slot, C for a no-op."""
+    action = slot_action.copy()
+    hit = slots == slot_action[:, :1]
+    action[:, 0] = np.where(hit.any(1), hit.argmax(1), slots.shape[1])
+    return action
+
+
+def by_event(raw_events: np.ndarray, traffic: tr.Traffic) -> np.ndarray:
+    """Event flags `[T, C, E]` from rows `[T, 32, 3]` and the traffic `[T + 1, C]` around them."""
+    steps, columns = raw_events.shape[0], traffic.id.shape[1]
+    flags = np.zeros((steps, columns, len(tr.EVENT_NAMES)), bool)
+    for t, row in zip(*np.nonzero(raw_events[..., 0] >= 0), strict=True):
+        aircraft, code, _ = raw_events[t, row]
+        found = np.flatnonzero(traffic.id[t] == aircraft)
+        if not len(found):
+            found = np.flatnonzero((traffic.id[t + 1] == aircraft) & (traffic.id[t] == FREE))
+        if len(found):
+            flags[t, found[0], code] = True
+    return flags

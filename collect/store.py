@@ -1,0 +1,248 @@
+"""Recordings on disk: RLDS in TFDS format, array_record files, no TensorFlow.
+
+One episode is one record in one file; a directory has one writer, and readers join directories:
+
+    source = tfds.builder_from_directories(directories).as_data_source("train")
+    for step in source[0]["steps"]: ...          # as any RLDS data set; dataset.load is much faster
+
+Step t holds the observation at its start, the action taken and what came of it; the last step has
+the final observation and a no-op. Aircraft keep one of 64 columns from spawn to removal; values
+are rounded on writing (see STEPS), times and integers are exact.
+"""
+
+import errno
+import functools
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.core import example_parser, sequential_writer
+from tensorflow_datasets.proto import tf_example_pb2
+
+from collect.slots import COLUMNS
+from wm import traffic as tr
+
+NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
+COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
+RUNWAYS, STREAMS, EVENTS = 24, 64, 32  # places per step; what is used follows from the airport
+TERMS = ("score", "loss", "stranded")
+# Rounding by unit, far below what the world model resolves: 0.2 m, 0.06 ft, 0.003 degrees, 0.01 kt.
+STEPS = {"nm": 2.0**-13, "ft": 2.0**-4, "rad": 2.0**-14, "kt": 2.0**-7}
+
+
+class DataError(ValueError):
+    """A data set is not what it should be; one line that says where, and what would help."""
+
+
+def rounded(name: str, values: np.ndarray) -> np.ndarray:
+    """Round a column to the step of the unit in its name; other columns stay as they are."""
+    step = STEPS.get(name.rsplit("_", 1)[-1])
+    if step is None:
+        return values
+    return (np.round(np.asarray(values, np.float64) / step) * step).astype(np.float32)
+
+
+def _columns(struct_class, size: int) -> dict:
+    return {
+        name: tfds.features.Tensor(shape=(size,), dtype=np.dtype(spec["dtype"]))
+        for name, spec in tr.schema(struct_class).items()
+    }
+
+
+def features(picture_px: int | None = None) -> tfds.features.FeaturesDict:
+    """The features of a data set, with pictures of that size or without."""
+    f = tfds.features
+    observation = {
+        "traffic": f.FeaturesDict(_columns(tr.Traffic, COLUMNS)),
+        "runways": f.FeaturesDict(_columns(tr.Runways, RUNWAYS)),
+        "since_spawn_s": f.Tensor(shape=(STREAMS,), dtype=np.float32),
+        "wind_speed_kt": f.Scalar(np.float32),
+        "wind_from_rad": f.Scalar(np.float32),
+        "time_s": f.Scalar(np.float32),
+        "score": f.Scalar(np.float32),
+        "slots": f.Tensor(shape=(COLUMNS,), dtype=np.int32),
+        "overflow": f.Scalar(np.int32),
+    }
+    if picture_px is not None:
+        observation["picture"] = f.Image(
+            shape=(picture_px, picture_px, 3), dtype=np.uint8, encoding_format="png"
+        )
+    step = {
+        "observation": f.FeaturesDict(observation),
+        "action": f.Tensor(shape=(5,), dtype=np.int32),
+        "command": f.Text(),
+        "events": f.Tensor(shape=(EVENTS, 3), dtype=np.int32),
+        "terms": f.FeaturesDict({name: f.Scalar(np.float32) for name in TERMS}),
+        "reward": f.Scalar(np.float32),
+        "discount": f.Scalar(np.float32),
+        "is_first": f.Scalar(np.bool_),
+        "is_last": f.Scalar(np.bool_),
+        "is_terminal": f.Scalar(np.bool_),
+    }
+    metadata = {
+        "airport": f.Text(),
+        "seed": f.Scalar(np.int64),
+        "schema_version": f.Scalar(np.int32),
+        "key": f.Text(),  # what tells the episode from others, as JSON
+        "about": f.Text(),  # the rest, as JSON
+        "static": f.Text(),
+        "routes": f.Text(),
+        "callsigns": f.Text(),
+    }
+    return f.FeaturesDict({"steps": f.Dataset(step), "episode_metadata": f.FeaturesDict(metadata)})
+
+
+class EpisodeWriter(sequential_writer.SequentialWriter):
+    """Appends episodes to one directory; an episode is stored once `write` has returned.
+
+    A killed writer loses at most the episode it was writing. Raises DataError for a directory
+    that holds something else, OSError where the disk is full (nothing stored is lost).
+    """
+
+    def __init__(self, directory: Path | str, picture_px: int | None = None):
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        wanted = features(picture_px)
+        if (directory / "dataset_info.json").exists():
+            found = open_directory(directory).info.features
+            if json.dumps(found.to_json()) != json.dumps(wanted.to_json()):
+                raise DataError(
+                    f"{directory} holds recordings of another layout (schema or pictures): record "
+                    "into a new directory"
+                )
+        identity = tfds.core.dataset_info.DatasetIdentity(
+            name=NAME, version=tfds.core.Version(VERSION), data_dir=str(directory), module_name=""
+        )
+        info = tfds.core.DatasetInfo(
+            builder=identity, features=wanted, description="Episodes of the real openScope."
+        )
+        super().__init__(info, max_examples_per_shard=1, overwrite=False, file_format="array_record")
+        self.initialize_splits([SPLIT], fail_if_exists=False)
+
+    def write(self, example: dict) -> None:
+        """Store one episode, given as `features` say."""
+        split = self._splits[SPLIT]
+        path = split.info.filename_template.sharded_filepath(
+            shard_index=split.complete_shards, num_shards=None
+        )
+        lengths, count = split.info, split.complete_shards
+        try:
+            self._serialize_into(split, example)
+            _check_stored(str(path))
+            _sync(str(path))
+            self._write_splits_metadata()
+        except BaseException:
+            # Forget the shard: the next episode takes its place, and the metadata never names it.
+            split.info, split.complete_shards, split.current_shard = lengths, count, None
+            raise
+
+    def _serialize_into(self, split, example: dict) -> None:
+        encoded = self._ds_info.features.encode_example(example)
+        serialized = self._serializer.serialize_example(encoded)
+        try:
+            split.add_example(serialized)
+            split.close_shard()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(errno.EIO, f"the episode could not be written ({error})") from None
+
+    def _write_splits_metadata(self) -> None:
+        """Replace the metadata files whole; dataset_info.json, the last, is what counts."""
+        self._ds_info.set_splits(sequential_writer._split_dict(self._splits))
+        with tempfile.TemporaryDirectory(dir=self._data_dir, prefix=".metadata-") as folder:
+            self._ds_info.write_to_directory(folder)
+            for name in ("features.json", "metadata.json", "dataset_info.json"):
+                part = os.path.join(folder, name)
+                if os.path.exists(part):
+                    _sync(part)
+                    os.replace(part, os.path.join(self._data_dir, name))
+        _sync(str(self._data_dir))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_stored(path: str) -> None:
+    """Raise OSError unless the file at `path` gives back one whole record."""
+    try:
+        records = read_records(path)
+    except DataError as error:
+        raise OSError(errno.ENOSPC, f"{error}; is the disk full?") from None
+    if len(records) != 1:
+        raise OSError(errno.EIO, f"{path} holds {len(records)} records instead of one")
+
+
+def read_records(path: Path | str) -> list[bytes]:
+    """The records of one array_record file; raises DataError where it is torn."""
+    try:
+        reader = ArrayRecordReader(str(path))
+        try:
+            return list(reader.read_all())
+        finally:
+            reader.close()
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        raise DataError(f"{path} is torn or no array_record file ({error})") from None
+
+
+def open_directory(directory: Path | str):
+    """The TFDS builder of one directory; raises DataError for anything but our recordings."""
+    directory = Path(directory)
+    if not (directory / "dataset_info.json").exists():
+        raise DataError(f"{directory} holds no recordings: give the directory of a recorder's --out")
+    try:
+        builder = tfds.builder_from_directory(str(directory))
+    except Exception as error:  # TFDS raises many types for damaged metadata
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{directory} has unreadable metadata ({reason}): remove or record it again"
+        ) from None
+    if builder.info.name != NAME or "steps" not in builder.info.features:
+        raise DataError(f"{directory} is the data set {builder.info.name!r}, not recordings of openScope")
+    return builder
+
+
+def find_directories(root: Path | str) -> list[Path]:
+    """All recording directories at or below `root`, in order; raises DataError where there are none."""
+    found = sorted(path.parent for path in Path(root).rglob("dataset_info.json"))
+    if not found:
+        raise DataError(f"{root} holds no recordings: record some with `python -m launch.record`")
+    return found
+
+
+def shards(directory: Path | str) -> list[Path]:
+    """The files of the episodes that a directory's metadata names, in order."""
+    splits = open_directory(directory).info.splits
+    return [Path(path) for path in splits[SPLIT].filepaths] if SPLIT in splits else []
+
+
+@functools.cache
+def _parser(features_json: str) -> example_parser.ExampleParserNp:
+    features = tfds.features.FeatureConnector.from_json(json.loads(features_json))
+    return example_parser.ExampleParserNp(features.get_serialized_info())
+
+
+def parse_record(record: bytes, builder) -> dict:
+    """The columns of one record: {"steps": {...}, "episode_metadata": {...}}, over time."""
+    return _parser(json.dumps(builder.info.features.to_json())).parse_example(record)
+
+
+def stored_keys(directories: Iterable[Path | str]) -> set[str]:
+    """Keys of all episodes stored in `directories`."""
+    keys = set()
+    for directory in directories:
+        for path in shards(directory):
+            for record in read_records(path):
+                found = tf_example_pb2.Example.FromString(record).features.feature
+                keys.add(found["episode_metadata/key"].bytes_list.value[0].decode())
+    return keys
