@@ -17,7 +17,6 @@ The directory receives
 
 import json
 import math
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import tyro
 from tqdm import tqdm
 
 from configs.ppo import OPENSCOPE, PPOConfig
-from launch import parallel
+from launch import parallel, runs
 from rl import networks
 from rl.clone import Cloning
 from rl.policy import describe
@@ -51,6 +50,8 @@ class Arguments:
     backend: parallel.Backend = "pmap"
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
+    distributed: bool = False
+    """One process per host of several, as SLURM starts them; see launch/slurm/train_ppo.sbatch."""
     resume: bool = False
     save_every: int = 20
     """Chunks between checkpoints; the last chunk is always saved."""
@@ -78,7 +79,7 @@ class Run:
     def record(self) -> dict:
         """The configuration as plain JSON. What may differ on resuming is left out."""
         asked = asdict(self.arguments)
-        for name in ("directory", "resume", "save_every"):
+        for name in ("directory", "resume", "save_every", "distributed"):
             del asked[name]
         return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.devices}
 
@@ -295,16 +296,15 @@ def draw(lines: list[dict], path: Path) -> None:
     pyplot.close(figure)
 
 
-def main() -> int:
-    arguments = tyro.cli(Arguments)
-    try:
+def main(argv: list[str] | None = None) -> None:
+    """Train, and print the figures of the end of the run."""
+    arguments = tyro.cli(Arguments, args=argv)
+    with runs.one_line_errors(TrainingError, checkpoints.CheckpointError, ValueError):
+        if arguments.distributed:
+            jax.distributed.initialize()
         results = train(prepare(arguments))
-    except (TrainingError, checkpoints.CheckpointError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
     print(json.dumps(results["figures"], indent=2))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -108,7 +108,8 @@ def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys)
         command += [f"--ppo.{name}", value]
     command += ["--ppo.total-steps", "64", "--ppo.learning-rate", "1e38", "--ppo.network.dtype", "float32"]
     monkeypatch.setattr(sys, "argv", command)
-    assert train_ppo.main() == 1
+    with pytest.raises(SystemExit, match="1"):
+        train_ppo.main()
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(error) == 1
     assert "is nan in chunk 0" in error[0] or "is inf in chunk 0" in error[0]
