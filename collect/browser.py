@@ -31,6 +31,10 @@ def system_browser() -> str | None:
     return None
 
 
+class BrowserLost(GameError):
+    """The browser crashed, hung or was closed; opening the game again may well work."""
+
+
 class Browser:
     """A headless Chromium; several games may share one, each with pages of its own.
 
@@ -68,8 +72,8 @@ class Browser:
     def run(self, coroutine, timeout_s: float):
         """Run `coroutine` in the browser's thread and return its result.
 
-        Raises GameError where the browser has crashed, or has not answered within `timeout_s`
-        seconds, in which case it is killed; open the game again after either.
+        Raises BrowserLost where the browser has crashed, or has not answered within `timeout_s`
+        seconds, in which case it is killed; GameError for whatever else goes wrong in the page.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
@@ -77,7 +81,7 @@ class Browser:
         except (FutureTimeout, TimeoutError):
             future.cancel()
             self.kill()
-            raise GameError(
+            raise BrowserLost(
                 f"the browser did not answer within {timeout_s:g} s and was ended: open the game again"
             ) from None
         except PlaywrightError as error:
@@ -87,7 +91,7 @@ class Browser:
         """Turn a Playwright error into one line."""
         text = str(error).splitlines()[0].removeprefix("Page.evaluate: ").removeprefix("Error: ")
         if "has been closed" in text or "crashed" in text or "disconnected" in text:
-            text = f"the browser has crashed or was closed ({text}): open the game again"
+            return BrowserLost(f"the browser has crashed or was closed ({text}): open the game again")
         return GameError(text)
 
     def kill(self):

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from collect import store
-from collect.browser import GameError
+from collect.browser import BrowserLost, GameError
 from collect.env import OpenScopeEnv
 from collect.slots import FREE
 from wm import commands
@@ -37,6 +37,7 @@ class Job:
     airport: str
     seed: int
     policy: str
+    policy_hash: str = ""  # of its parameters
     traffic: float = 1.0
     wind: tuple[int, int] | None = None  # from, degrees; speed, kt
     episode_s: float = 3600.0
@@ -160,7 +161,7 @@ def record(
     """Play and store `jobs` one after the other, yielding each when it is stored.
 
     A crash of the browser costs the episode under way, which is played again; after three in a row
-    the GameError is passed on. Jobs of different airports or slots may be mixed.
+    the error is passed on. Jobs of different airports or slots may be mixed.
     """
     env = None
     try:
@@ -171,7 +172,7 @@ def record(
                 try:
                     example = play(env, policies[job.policy], job, on_step)
                     break
-                except GameError:
+                except BrowserLost:
                     env.close()
                     env = None
                     if attempt == ATTEMPTS - 1:

@@ -11,6 +11,7 @@ are rounded on writing (see STEPS), times and integers are exact.
 """
 
 import errno
+import fcntl
 import functools
 import json
 import os
@@ -99,6 +100,19 @@ def features(picture_px: int | None = None) -> tfds.features.FeaturesDict:
     return f.FeaturesDict({"steps": f.Dataset(step), "episode_metadata": f.FeaturesDict(metadata)})
 
 
+def _layout(features) -> str:
+    """Names, shapes and types of all features."""
+    return repr(sorted(_flatten(features.get_tensor_info())))
+
+
+def _flatten(tree, path: str = ""):
+    if not isinstance(tree, dict):
+        yield path, str(tree.shape), str(np.dtype(tree.np_dtype))
+        return
+    for name, branch in tree.items():
+        yield from _flatten(branch, f"{path}/{name}")
+
+
 class EpisodeWriter(sequential_writer.SequentialWriter):
     """Appends episodes to one directory; an episode is stored once `write` has returned.
 
@@ -109,10 +123,18 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     def __init__(self, directory: Path | str, picture_px: int | None = None):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        self._lock = open(directory / ".lock", "w")  # noqa: SIM115  held until the process ends
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise DataError(
+                f"another process is recording into {directory}: wait for it, or choose another"
+            ) from None
         wanted = features(picture_px)
         if (directory / "dataset_info.json").exists():
             found = open_directory(directory).info.features
-            if json.dumps(found.to_json()) != json.dumps(wanted.to_json()):
+            if _layout(found) != _layout(wanted):
                 raise DataError(
                     f"{directory} holds recordings of another layout (schema or pictures): record "
                     "into a new directory"
@@ -125,6 +147,10 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
         )
         super().__init__(info, max_examples_per_shard=1, overwrite=False, file_format="array_record")
         self.initialize_splits([SPLIT], fail_if_exists=False)
+
+    def close(self) -> None:
+        """Let others write into the directory."""
+        self._lock.close()
 
     def write(self, example: dict) -> None:
         """Store one episode, given as `features` say."""

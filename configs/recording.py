@@ -1,0 +1,76 @@
+"""Recording the real game.
+
+    python -m launch.record --out runs/recordings --episodes 200
+
+200 hours at KABQ and KLAS take about 40 minutes on 16 cores and 60 MB; with --picture-px 512 about
+twice the time and 100 kB a decision. The same command again goes on where it stopped.
+"""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Wind:
+    """Surface wind."""
+
+    from_deg: int  # in steps of 10
+    speed_kt: int
+
+    def __post_init__(self):
+        if not 10 <= self.from_deg <= 360 or self.from_deg % 10:
+            raise ValueError(f"from_deg is {self.from_deg}, must be 10 to 360 in steps of 10")
+        if not 0 <= self.speed_kt <= 25:
+            raise ValueError(f"speed_kt is {self.speed_kt}, must be 0 to 25")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordingConfig:
+    """Play episodes of the real game with a mix of policies and store them.
+
+    Episode i has seed first_seed + i // airports; airports, policies, traffic rates and winds take
+    turns over the episodes, so every part of a recording is mixed alike.
+    """
+
+    out: Path = Path("runs/recordings")
+    episodes: int = 40
+    """Over all airports."""
+    first_seed: int = 0
+    """Training seeds are below 500000; 500000-599999 select, 600000-699999 test."""
+    airports: tuple[str, ...] = ("kabq", "klas")
+    policies: tuple[str, ...] = ("random", "perturbed", "expert", "noop")
+    """noop, random, expert, perturbed (the expert, wrong in one of ten decisions), or a policy folder."""
+    traffic: tuple[float, ...] = (1.0,)
+    """Factors on the airport's own rates, in steps of 0.5 as the game has them."""
+    winds: tuple[Wind | None, ...] = (None,)
+    """None is the airport's own."""
+    minutes: float = 60.0
+    """Length of an episode (game time)."""
+    slots: int = 32
+    """Aircraft a policy sees; 48 for the largest airports."""
+    picture_px: int | None = None
+    """Side of the recorded pictures; none if left out."""
+    workers: int = 1
+    """Processes, each with a browser of its own; one per core is best."""
+    url: str | None = None
+    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
+
+    def __post_init__(self):
+        for name in ("episodes", "workers", "slots"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("airports", "policies", "traffic", "winds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty, must name at least one")
+        for rate in self.traffic:
+            if not 0 <= rate <= 10 or rate % 0.5:
+                raise ValueError(f"traffic holds {rate}, must be 0 to 10 in steps of 0.5")
+        if self.minutes <= 0 or self.minutes * 12 % 1:
+            raise ValueError(f"minutes is {self.minutes}, must be a positive multiple of 5 seconds")
+        last = self.first_seed + (self.episodes - 1) // len(self.airports)
+        if not 0 <= self.first_seed <= last < 700_000:
+            raise ValueError(f"first_seed is {self.first_seed}, must leave all seeds within 0 to 699999")
+        if self.first_seed < 500_000 <= last or self.first_seed < 600_000 <= last:
+            raise ValueError(
+                f"seeds {self.first_seed} to {last} cross the border of train, select or test seeds"
+            )

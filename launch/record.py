@@ -1,0 +1,179 @@
+"""Record the real game.
+
+    python -m launch.record --out runs/recordings --episodes 200 --workers 16
+
+Each worker is a process with a browser of its own and writes a directory of its own below --out.
+The same command goes on where it stopped, whatever stopped it; see configs/recording.py.
+"""
+
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from configs import cli
+from configs.recording import RecordingConfig
+
+CPU_ONLY = {
+    # The game takes most of the time, and workers must not share a GPU's memory.
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
+    """The episodes a configuration asks for, in order; `hashes` are those of its policies."""
+    from collect.record import Job
+
+    airports, policies = len(config.airports), len(config.policies)
+    for i in range(config.episodes):
+        turn, airport = divmod(i, airports)
+        rest, policy = divmod(turn, policies)
+        wind_turn, rate = divmod(rest, len(config.traffic))
+        wind = config.winds[wind_turn % len(config.winds)]
+        name = config.policies[policy]
+        yield Job(
+            airport=config.airports[airport].lower(),
+            seed=config.first_seed + turn,
+            policy=name,
+            policy_hash=hashes[name],
+            traffic=config.traffic[rate],
+            wind=None if wind is None else (wind.from_deg, wind.speed_kt),
+            episode_s=60.0 * config.minutes,
+            slots=config.slots,
+        )
+
+
+def work(config: RecordingConfig, jobs: list, directory: Path, reports) -> None:
+    """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs."""
+    from collect.browser import GameError
+    from collect.record import record
+    from collect.store import DataError, EpisodeWriter
+    from launch import players
+
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
+
+    def on_step():
+        if os.getppid() != parent:  # the parent was killed: nobody is left to stop us
+            raise SystemExit(1)
+        reports.put(("step", 1))
+
+    try:
+        writer = EpisodeWriter(directory, config.picture_px)
+        policies = {name: players.make(name, config.slots) for name in config.policies}
+        done = record(jobs, policies, writer, config.url, config.picture_px, on_step)
+        for job in done:
+            reports.put(("episode", job.key))
+        reports.put(("done", None))
+    except (GameError, DataError, OSError, ValueError) as error:
+        reports.put(("error", " ".join(str(error).split())))
+
+
+class Stopped(Exception):
+    """Recording ended before its end; the message says why."""
+
+
+def watch(workers: list, reports, line, total: int) -> None:
+    """Follow the workers to their end; raises Stopped where one fails."""
+    running, stored = len(workers), 0
+    while running:
+        try:
+            kind, value = reports.get(timeout=1.0)
+        except queue.Empty:
+            dead = [w.exitcode for w in workers if w.exitcode not in (None, 0)]
+            if dead:
+                raise Stopped(f"a worker was ended from outside (status {dead[0]})") from None
+            continue
+        if kind == "step":
+            line.update(value)
+        elif kind == "episode":
+            stored += 1
+            line.set_postfix_str(f"{stored}/{total} episodes")
+        elif kind == "done":
+            running -= 1
+        else:
+            raise Stopped(value)
+
+
+def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
+    """Record what is missing; returns (episodes stored, episodes asked for, why it stopped or None)."""
+    from collect import store
+    from launch import players, runs
+    from wm.traffic import STEP_S
+
+    hashes = {name: players.make(name, config.slots).hash for name in config.policies}
+    jobs = list(jobs_of(config, hashes))
+    wanted = {job.key for job in jobs}
+
+    def stored() -> set[str]:
+        found = [path.parent for path in config.out.rglob("dataset_info.json")]
+        return store.stored_keys(found) & wanted
+
+    have = stored()
+    missing = [job for job in jobs if job.key not in have]
+    if not missing:
+        return len(have), len(jobs), None
+    number = min(config.workers, len(missing))
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+    workers = [
+        context.Process(
+            target=work, args=(config, missing[i::number], config.out / f"worker-{i:03d}", reports)
+        )
+        for i in range(number)
+    ]
+    why = None
+    try:
+        for worker in workers:
+            worker.start()
+        decisions = len(missing) * round(60.0 * config.minutes / STEP_S)
+        with runs.progress(decisions, "decision") as line:
+            watch(workers, reports, line, len(missing))
+    except Stopped as stop:
+        why = str(stop)
+    except KeyboardInterrupt:
+        why = "interrupted"
+    finally:
+        for worker in workers:
+            if worker.pid:
+                worker.join(timeout=0.0 if why else 10.0)
+                worker.kill()
+                worker.join()
+    return len(stored()), len(jobs), why
+
+
+def terminate(signum, frame):
+    """SIGTERM (a batch system's time limit) ends like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Record, and say what is stored."""
+    config = cli.parse(RecordingConfig)
+    os.environ.update(CPU_ONLY)
+    signal.signal(signal.SIGTERM, terminate)
+    from collect.store import DataError
+    from launch.runs import one_line_errors
+    from wm.checkpoints import CheckpointError
+
+    with one_line_errors(DataError, CheckpointError, ValueError, OSError):
+        config.out.mkdir(parents=True, exist_ok=True)
+        stored, wanted, why = record_all(config)
+    if why is not None:
+        print(
+            f"error: {why}; {stored} of {wanted} episodes are stored in {config.out}, "
+            "the same command goes on from there",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"{stored} of {wanted} episodes are stored in {config.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

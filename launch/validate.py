@@ -1,0 +1,48 @@
+"""Read every recorded episode and name what is wrong.
+
+    python -m launch.validate --data runs/recordings
+
+Exits with status 1 where something is.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from configs import cli
+from launch.runs import one_line_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Check recordings."""
+
+    data: Path = Path("runs/recordings")
+    """A directory of recordings, or one above some."""
+    use: Literal["train", "select", "test"] | None = None
+    """Also check that all seeds are kept for that."""
+
+
+def main() -> int:
+    """Check and report."""
+    arguments = cli.parse(Arguments)
+    from collect.store import DataError
+    from collect.validate import validate
+
+    with one_line_errors(DataError):
+        for report in tqdm(validate(arguments.data, arguments.use), unit="episode"):  # noqa: B007
+            pass
+    for finding in report.findings:
+        print(f"{'error' if finding.fault else 'note'}: {finding.path}: {finding.text}", file=sys.stderr)
+    print(
+        f"{report.episodes} episodes, {report.decisions} decisions, {report.bytes / 1e6:.1f} MB, "
+        f"{len(report.faults)} faults"
+    )
+    return 1 if report.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
