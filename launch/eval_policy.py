@@ -1,0 +1,145 @@
+"""Evaluate controllers in the real game, in the model, or both.
+
+    python -m launch.eval_policy --policies noop expert --url http://localhost:3003
+    python -m launch.eval_policy --policies noop expert runs/ppo --where both --checkpoint runs/wm/model
+
+All policies play the same seeds. Writes results.json (every episode and all figures), table.md and radar.png;
+finished episodes are kept in --cache, and the same command goes on after a stop. See configs/evaluation.py.
+"""
+
+import dataclasses
+import signal
+import sys
+
+from collect.browser import GameError
+from collect.dataset import SEEDS
+from configs import cli
+from configs.evaluation import EvaluationConfig
+from launch import episodes, radar, records, runs, scoreboard
+from launch.episodes import Contestant, EvaluationError, World
+from wm.checkpoints import CheckpointError
+from wm.traffic import STEP_S
+
+YARDSTICKS = ("noop", "expert")
+
+
+def seeds_of(config: EvaluationConfig) -> range:
+    """The seeds of a split that an evaluation plays."""
+    low, _ = SEEDS[config.split]
+    return range(low, low + config.episodes)
+
+
+def contestants(config: EvaluationConfig) -> list[Contestant]:
+    """The policies to play; trained ones are called policy, policy_2, ..."""
+    found, trained = [], 0
+    for given in dict.fromkeys(config.policies):
+        one = episodes.contestant(given, config.slots)
+        if one.name == "policy":
+            trained += 1
+            one = dataclasses.replace(one, name="policy" if trained == 1 else f"policy_{trained}")
+        found.append(one)
+    return found
+
+
+def worlds(config: EvaluationConfig) -> list[World]:
+    """Where to play."""
+    makers = {"real": episodes.real_world, "model": episodes.model_world}
+    return [make(config) for name, make in makers.items() if config.where in (name, "both")]
+
+
+def collect_board(config: EvaluationConfig, world: World, players: list[Contestant]) -> scoreboard.Board:
+    """Finished episodes of all players, and of the yardsticks where the cache has them."""
+    board = {}
+    named = {player.name: player for player in players}
+    for name in YARDSTICKS:
+        named.setdefault(name, episodes.contestant(name, config.slots))
+    for name, player in named.items():
+        found = {seed: episodes.read(world.path(config, player, seed)) for seed in seeds_of(config)}
+        board[name] = {seed: episode for seed, episode in found.items() if episode is not None}
+    return {name: found for name, found in board.items() if found}
+
+
+def place_of(config: EvaluationConfig) -> str:
+    """The airport and whatever isn't its own traffic and wind, as figures name it."""
+    parts = [config.airport]
+    if config.traffic != 1:
+        parts.append(f"traffic_{config.traffic:g}".replace(".", "_"))
+    if config.wind is not None:
+        parts.append(f"wind_{config.wind.from_deg}_{config.wind.speed_kt}")
+    return "_".join(parts)
+
+
+def evaluate(config: EvaluationConfig) -> dict:
+    """Play what is missing and write the report; returns what results.json holds.
+
+    Raises GameError, CheckpointError, EvaluationError or ValueError, in one line.
+    """
+    config = dataclasses.replace(config, airport=config.airport.lower())
+    players, places = contestants(config), worlds(config)
+    seeds = seeds_of(config)
+    missing = sum(
+        not world.path(config, player, seed).exists()
+        for world in places for player in players for seed in seeds
+    )  # fmt: skip
+    with runs.progress(missing * round(60.0 * config.minutes / STEP_S), "decision") as line:
+        for world in places:
+            for player in players:
+                line.set_postfix_str(f"{world.name} {player.name}")
+                episodes.play_missing(config, world, player, seeds, line.update)
+    boards = {world.name: collect_board(config, world, players) for world in places}
+    return report(config, boards)
+
+
+def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dict:
+    """Figures, table, picture and record of finished episodes."""
+    figures = {}
+    for world, board in boards.items():
+        for policy in board:
+            own = scoreboard.figures_of(board, policy)
+            figures |= scoreboard.record_names(own, world, policy, place_of(config))
+    folder = config.out or runs.create(f"eval-{config.airport}")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = scoreboard.table(boards)
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    first, panels, shown = seeds_of(config)[0], {}, {}
+    for world, board in boards.items():
+        shown[world] = {}
+        for policy, found in board.items():
+            if first in found:
+                panels[f"{policy}, {world}, seed {first}"] = found[first]["picture"]
+            shown[world][policy] = [
+                {name: value for name, value in episode.items() if name != "picture"}
+                for episode in found.values()
+            ]
+    radar.draw(panels, folder / "radar.png")
+    results = {
+        "config": cli.to_json(config),
+        "figures": {name: dataclasses.asdict(figure) for name, figure in figures.items()},
+        "episodes": shown,
+    }
+    runs.write_results(folder, results)
+    if config.record:
+        records.write(config.record, figures)
+    print(f"\n{text}\n{folder}/: results.json, table.md, radar.png")
+    return results
+
+
+def _terminate(signum, frame):
+    """SIGTERM (a batch system's time limit) ends like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Evaluate, or say in one line why not."""
+    config = cli.parse(EvaluationConfig, argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    errors = (GameError, CheckpointError, EvaluationError, records.RecordError, ValueError, OSError)
+    try:
+        with runs.one_line_errors(*errors):
+            evaluate(config)
+    except KeyboardInterrupt:
+        runs.fail(f"interrupted; finished episodes are in {config.cache}, the same command goes on", 130)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

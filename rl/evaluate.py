@@ -1,0 +1,177 @@
+"""Judging a controller: play it in a simulator, reduce an episode to counts, compare it with yardsticks.
+
+The reduction is the same for the real game and the model: both hand over the reward's terms and metrics of
+every decision and where each aircraft was. Letters: E episodes, T decisions, N aircraft (slots or columns).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from rl.policy import Policy
+from wm import commands, reward
+from wm import traffic as tr
+from wm.airport import Airport
+from wm.traffic import Traffic
+
+WARM_UP_S = 1500.0  # a cold start's empty sky; rates leave it out
+FLIGHT_POINTS = 10.0  # the game's award for a landing or a hand-off
+TRACK_FIELDS = (
+    "valid", "id", "x_nm", "y_nm", "altitude_ft", "category", "phase", "controllable", "route", "leg",
+)  # fmt: skip
+NAMED_EVENTS = {
+    "landed": "arrival",
+    "hand_offs": "departure",
+    "busts": "airspace_bust",
+    "off_route": "not_cleared_on_route",
+    "collisions": "collision",
+}
+COUNTS = ("arrivals_due", "landed_due", "departures_due", "loss_game", "loss_raw", "flight_hours")
+
+
+class Trace(NamedTuple):
+    """One episode: leaves `[T]`, those of `tracks` `[T + 1, N]` (state before each decision and at the end).
+
+    A rollout's chunk has `[T, E]` and tracks `[T, E, N]` after each decision.
+    """
+
+    terms: dict[str, Any]  # points, unweighted
+    metrics: dict[str, Any]  # counts, see wm.reward.step_reward; "overflow" aircraft without a slot
+    command: Any  # bool, something other than a no-op
+    illegal: Any  # bool, the mask forbade it
+    tracks: dict[str, Any]
+
+
+def tracks_of(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
+    """Columns `[..., N]` of a Trace's tracks, with each aircraft's unimpeded time from here on (s)."""
+    columns = {name: getattr(traffic, name) for name in TRACK_FIELDS}
+    return columns | {"unimpeded_s": reward.unimpeded_s(traffic, airport)}
+
+
+class Rollout(NamedTuple):
+    """start(env_params, keys [E]) -> (carry, tracks [E, N]).
+
+    advance(env_params, params, carry) -> (carry, Trace of `steps` decisions).
+    """
+
+    start: Callable
+    advance: Callable
+
+
+def rollout(env, policy: Policy, look: Callable, steps: int) -> Rollout:
+    """Play E episodes of a gymnax environment side by side, `steps` decisions a call, without resets.
+
+    `look(env_params, state)` gives the tracks of a state. What is random in the environment follows from an
+    episode's key alone, so that policies can be compared on equal episodes.
+    """
+
+    def start_one(env_params, key):
+        key_reset, key_steps, key_init, key_act = jax.random.split(key, 4)
+        observation, state = env.reset_env(key_reset, env_params)
+        carry = (observation, state, policy.init(key_init), key_steps, key_act)
+        return carry, look(env_params, state)
+
+    def step_one(env_params, params, carry):
+        observation, state, memory, key_steps, key_act = carry
+        key_steps, key_step = jax.random.split(key_steps)
+        key_act, key_now = jax.random.split(key_act)
+        action, memory = policy.act(params, memory, observation, key_now)
+        legal = commands.is_legal(action, observation["action_mask"])
+        after, state, _, _, info = env.step_env(key_step, state, action, env_params)
+        command = action[0] < observation["aircraft_mask"].shape[-1]
+        trace = Trace(info["reward_terms"], info["metrics"], command, ~legal, look(env_params, state))
+        return (after, state, memory, key_steps, key_act), trace
+
+    def advance(env_params, params, carry):
+        def body(carry, _):
+            return jax.vmap(step_one, (None, None, 0))(env_params, params, carry)
+
+        return jax.lax.scan(body, carry, length=steps)
+
+    start = jax.jit(jax.vmap(start_one, (None, 0)))
+    return Rollout(start, jax.jit(advance, donate_argnums=(2,)))
+
+
+def episodes_of(first: dict, chunks: list[Trace]) -> list[Trace]:
+    """The Traces of E episodes from the first tracks `[E, N]` and a rollout's chunks, as numpy."""
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+    tracks = jax.tree.map(lambda a, rest: np.concatenate([a[None], rest]), first, joined.tracks)
+    joined = joined._replace(tracks=tracks)
+    return [jax.tree.map(lambda leaf, e=e: leaf[:, e], joined) for e in range(joined.command.shape[1])]
+
+
+def flights(tracks: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Each aircraft's own columns over the times it was there, with "step", in the order of their ids."""
+    step, slot = np.nonzero(tracks["valid"])
+    ids = tracks["id"][step, slot]
+    order = np.argsort(ids, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1) if len(order) else []
+    return [
+        {"step": step[rows]} | {name: column[step[rows], slot[rows]] for name, column in tracks.items()}
+        for rows in parts
+    ]
+
+
+def delays_s(tracks: dict[str, np.ndarray]) -> list[float]:
+    """Of every landed arrival: time from first contact to the end of its landing, less the unimpeded time."""
+    last = len(tracks["valid"]) - 1
+    delays = []
+    for flight in flights(tracks):
+        contact = np.flatnonzero(flight["controllable"])
+        arrival = flight["category"][-1] == tr.ARRIVAL
+        landed = arrival and flight["phase"][-1] == tr.LANDING and flight["step"][-1] < last
+        if landed and len(contact):
+            taken = (flight["step"][-1] + 1 - flight["step"][contact[0]]) * tr.STEP_S
+            delays.append(float(taken - flight["unimpeded_s"][contact[0]]))
+    return delays
+
+
+def summarise(trace: Trace) -> dict[str, Any]:
+    """An episode's counts as plain JSON; "steady" holds those after the warm-up, None in a short episode."""
+    terms = {name: float(np.sum(values, dtype=np.float64)) for name, values in trace.terms.items()}
+    sums = {name: float(np.sum(values, dtype=np.float64)) for name, values in trace.metrics.items()}
+    delays = delays_s(trace.tracks)
+    controlled = [flight for flight in flights(trace.tracks) if flight["controllable"].any()]
+    begin = round(WARM_UP_S / tr.STEP_S)
+    steady = None
+    if len(trace.command) > begin:
+        names = {"collisions": "collision"} | {n: n for n in ("loss_game", "loss_raw", "flight_hours")}
+        steady = {n: float(np.sum(trace.metrics[m][begin:])) for n, m in names.items()}
+    return {
+        "return": {"total": sum(terms.values()), **terms},
+        **{name: sums[event] for name, event in NAMED_EVENTS.items()},
+        **{name: sums[name] for name in COUNTS},
+        "events": {name: sums[name.lower()] for name in tr.EVENT_NAMES},
+        "commands": int(np.sum(trace.command & ~trace.illegal)),
+        "illegal": int(np.sum(trace.illegal)),
+        "aircraft": len(controlled),
+        "delay_s": float(np.mean(delays)) if delays else None,
+        "overflow": int(np.max(trace.metrics["overflow"], initial=0)),
+        "hours": len(trace.command) * tr.STEP_S / 3600.0,
+        "steady": steady,
+    }
+
+
+def flawless(episode: dict[str, Any]) -> float:
+    """Return of an episode in which every flight that had time to finish did, and nothing else happened."""
+    return FLIGHT_POINTS * (episode["arrivals_due"] + episode["departures_due"])
+
+
+def ratio(rows) -> float:
+    """Sum of column 0 over sum of column 1 of `rows [n, 2]`."""
+    top, bottom = np.sum(rows, axis=0)
+    return float(top / bottom)
+
+
+def score(rows) -> float:
+    """(J - J_noop) / (J_expert - J_noop) of `rows [n, 3]`: J, J_noop, J_expert on the same seeds."""
+    j, noop, expert = np.mean(rows, axis=0)
+    return float((j - noop) / (expert - noop))
+
+
+def headroom(rows) -> float:
+    """(J - J_expert) / (J_flawless - J_expert) of `rows [n, 3]`: J, J_expert, J_flawless, same seeds."""
+    j, expert, best = np.mean(rows, axis=0)
+    return float((j - expert) / (best - expert))
