@@ -15,6 +15,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +31,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from collect.slots import COLUMNS
 from wm import traffic as tr
 
+METADATA_PREFIX = ".metadata-"  # folders in which new metadata is prepared
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
 COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
 RUNWAYS, STREAMS, EVENTS = 24, 64, 32  # places per step; what is used follows from the airport
@@ -123,15 +125,16 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     def __init__(self, directory: Path | str, picture_px: int | None = None):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._lock = open(directory / ".lock", "w")  # noqa: SIM115  held until the process ends
+        self._lock = _lock(directory)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise DataError(
-                f"another process is recording into {directory}: wait for it, or choose another"
-            ) from None
-        wanted = features(picture_px)
+            self._begin(directory, features(picture_px))
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, directory: Path, wanted) -> None:
+        for leftover in directory.glob(f"{METADATA_PREFIX}*"):
+            shutil.rmtree(leftover)
         if (directory / "dataset_info.json").exists():
             found = open_directory(directory).info.features
             if _layout(found) != _layout(wanted):
@@ -147,6 +150,12 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
         )
         super().__init__(info, max_examples_per_shard=1, overwrite=False, file_format="array_record")
         self.initialize_splits([SPLIT], fail_if_exists=False)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
 
     def close(self) -> None:
         """Let others write into the directory."""
@@ -181,7 +190,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     def _write_splits_metadata(self) -> None:
         """Replace the metadata files whole; dataset_info.json, the last, is what counts."""
         self._ds_info.set_splits(sequential_writer._split_dict(self._splits))
-        with tempfile.TemporaryDirectory(dir=self._data_dir, prefix=".metadata-") as folder:
+        with tempfile.TemporaryDirectory(dir=self._data_dir, prefix=METADATA_PREFIX) as folder:
             self._ds_info.write_to_directory(folder)
             for name in ("features.json", "metadata.json", "dataset_info.json"):
                 part = os.path.join(folder, name)
@@ -189,6 +198,19 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
                     _sync(part)
                     os.replace(part, os.path.join(self._data_dir, name))
         _sync(str(self._data_dir))
+
+
+def _lock(directory: Path):
+    """A file that is this process's until it is closed; raises DataError where it is another's."""
+    file = open(directory / ".lock", "w")  # noqa: SIM115  held by the writer
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise DataError(
+            f"another process is recording into {directory}: wait for it, or choose another"
+        ) from None
+    return file
 
 
 def _sync(path: str) -> None:
@@ -238,9 +260,15 @@ def open_directory(directory: Path | str):
     return builder
 
 
+def written_directories(root: Path | str) -> list[Path]:
+    """Directories at or below `root` that a writer has begun; not what a killed one left half done."""
+    parents = (path.parent for path in Path(root).rglob("dataset_info.json"))
+    return sorted(path for path in parents if not path.name.startswith(METADATA_PREFIX))
+
+
 def find_directories(root: Path | str) -> list[Path]:
     """All recording directories at or below `root`, in order; raises DataError where there are none."""
-    found = sorted(path.parent for path in Path(root).rglob("dataset_info.json"))
+    found = written_directories(root)
     if not found:
         raise DataError(f"{root} holds no recordings: record some with `python -m launch.record`")
     return found

@@ -64,11 +64,10 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports) -> None:
         reports.put(("step", 1))
 
     try:
-        writer = EpisodeWriter(directory, config.picture_px)
         policies = {name: players.make(name, config.slots) for name in config.policies}
-        done = record(jobs, policies, writer, config.url, config.picture_px, on_step)
-        for job in done:
-            reports.put(("episode", job.key))
+        with EpisodeWriter(directory, config.picture_px) as writer:
+            for job in record(jobs, policies, writer, config.url, config.picture_px, on_step):
+                reports.put(("episode", job.key))
         reports.put(("done", None))
     except (GameError, DataError, OSError, ValueError) as error:
         reports.put(("error", " ".join(str(error).split())))
@@ -111,8 +110,7 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
     wanted = {job.key for job in jobs}
 
     def stored() -> set[str]:
-        found = [path.parent for path in config.out.rglob("dataset_info.json")]
-        return store.stored_keys(found) & wanted
+        return store.stored_keys(store.written_directories(config.out)) & wanted
 
     have = stored()
     missing = [job for job in jobs if job.key not in have]

@@ -1,5 +1,7 @@
 """One browser for all tests of the real game, and the answers of a page stored with the package."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import collect
 from collect.browser import Browser
 
 DATA = Path(collect.__file__).parent / "data"
+sys.path.append(str(Path(__file__).parent))  # for episodes.py
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +24,9 @@ def browser():
 def stored_answer():
     """Read a raw answer of the page: KABQ, seed 11, at the start or at its first scored event."""
     return lambda name: (DATA / f"{name}.txt").read_text()
+
+
+@pytest.fixture(scope="session")
+def static():
+    """The airport's tables of those answers."""
+    return json.loads((DATA / "kabq_static.json").read_text())
