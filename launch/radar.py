@@ -16,6 +16,9 @@ from matplotlib.collections import LineCollection
 
 EVERY = 3  # decisions between points of a track
 FINAL_NM = 12.0  # of the extended centreline drawn before a runway
+STRIP_NM = 1.5  # as long as every runway is drawn
+MARGIN_NM = 5.0  # shown around the airspace
+WIDE = 4  # panels side by side
 
 
 def picture(tracks: dict[str, np.ndarray], airport: Airport) -> dict[str, Any]:
@@ -61,12 +64,21 @@ def _thin(flight: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def draw(panels: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw `{title: picture}` side by side; arrivals solid, departures dashed, coloured by altitude."""
+    """Draw `{title: picture}` side by side; arrivals solid, departures dashed, coloured by altitude.
+
+    Raises ValueError where there is nothing to draw.
+    """
+    if not panels:
+        raise ValueError("no episode with tracks to draw")
+    wide = min(len(panels), WIDE)
+    high = -(-len(panels) // wide)
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(6.2 * len(panels) + 1.0, 6.2), squeeze=False, layout="constrained"
+        high, wide, figsize=(5.0 * wide + 1.0, 5.2 * high), squeeze=False, layout="constrained"
     )
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
     ceiling = max(shown["ceiling_ft"] for shown in panels.values())
-    for (title, shown), axis in zip(panels.items(), axes[0], strict=True):
+    for (title, shown), axis in zip(panels.items(), axes.flat, strict=False):
         _draw_map(axis, shown)
         for flight in shown["flights"]:
             xy = np.asarray(flight["xy_nm"])
@@ -81,9 +93,11 @@ def draw(panels: dict[str, dict[str, Any]], path: Path) -> None:
                 linestyles="solid" if flight["arrival"] else "dashed",
             )
             axis.add_collection(lines)
-        axis.set(title=title, aspect="equal", xlabel="nm")
+        edge = np.concatenate(shown["airspace"])
+        (left, bottom), (right, top) = edge.min(0) - MARGIN_NM, edge.max(0) + MARGIN_NM
+        axis.set(title=title, aspect="equal", xlabel="nm", xlim=(left, right), ylim=(bottom, top))
     scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, ceiling), "viridis")
-    figure.colorbar(scale, ax=axes[0], label="altitude (ft)", shrink=0.8)
+    figure.colorbar(scale, ax=axes, label="altitude (ft)", shrink=0.8)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
@@ -97,4 +111,5 @@ def _draw_map(axis, shown: dict[str, Any]) -> None:
     for x, y, heading in shown["runways"]:
         back = -FINAL_NM * np.asarray([np.sin(heading), np.cos(heading)])
         axis.plot([x, x + back[0]], [y, y + back[1]], color="0.7", linewidth=0.6, linestyle=":")
-        axis.plot(x, y, marker=(3, 0, -np.rad2deg(heading)), color="black", markersize=5)
+        ahead = -back / FINAL_NM * STRIP_NM
+        axis.plot([x, x + ahead[0]], [y, y + ahead[1]], color="black", linewidth=2.5)
