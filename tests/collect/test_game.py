@@ -43,6 +43,7 @@ def digest(game: Game, change: bool = False) -> str:
 
 
 @pytest.mark.openscope
+@pytest.mark.slow
 def test_equal_seeds_and_commands_repeat_in_fresh_browsers(browser):
     with Game(airport="klas", seed=5) as game:
         first = digest(game)

@@ -1,0 +1,192 @@
+"""Recording the real game survives whatever ends it, and goes on with the same command."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collect import dataset, store
+from collect.record import Job, record
+from collect.validate import validate
+from configs.recording import RecordingConfig, Wind
+from launch.record import jobs_of
+
+ROOT = Path(__file__).parents[2]
+
+
+class Descend:
+    """Sends slot 0, 1, 2, ... to the lowest level, legal or not."""
+
+    def reset(self, seed):
+        self.step = seed
+
+    def __call__(self, observation):
+        self.step += 1
+        return np.asarray([self.step % 12, 0, 0, 0, 0], np.int32)
+
+
+def report_of(directory):
+    *_, report = validate(directory)
+    return report
+
+
+@pytest.mark.openscope
+def test_recorded_episodes_are_what_was_played_and_are_not_played_twice(tmp_path):
+    jobs = [Job("kabq", seed, "descend", wind=(90, 10), episode_s=60.0) for seed in (1, 2)]
+    with store.EpisodeWriter(tmp_path) as writer:
+        assert list(record(jobs, {"descend": Descend()}, writer)) == jobs
+    assert {job.key for job in jobs} == store.stored_keys([tmp_path])
+    assert report_of(tmp_path).faults == []
+    first, second = dataset.load(tmp_path)
+    assert (first.seed, second.seed) == (1, 2)
+    assert first.action.shape == (12, 5)
+    assert first.scene.wind_speed_kt.tolist() == [10] * 13
+    sent = [bool(command) for command in first.command]
+    assert any(sent)
+    callsigns = [command.split()[0] for command in first.command if command]
+    columns = first.action[sent, 0]
+    ids = first.scene.traffic.id[np.flatnonzero(sent), columns]
+    assert [first.callsigns[int(i)] for i in ids] == callsigns
+
+
+@pytest.mark.openscope
+def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monkeypatch):
+    from collect import record as module
+
+    killed = []
+    make = module.OpenScopeEnv
+
+    def remember(*args, **kwargs):
+        killed.append(make(*args, **kwargs))
+        return killed[-1]
+
+    monkeypatch.setattr(module, "OpenScopeEnv", remember)
+    steps = 0
+
+    def kill_in_the_second_episode():
+        nonlocal steps
+        steps += 1
+        if steps == 8:
+            killed[-1].game._browser.kill()
+
+    jobs = [Job("kabq", seed, "descend", episode_s=25.0) for seed in (1, 2)]
+    with store.EpisodeWriter(tmp_path) as writer:
+        done = record(jobs, {"descend": Descend()}, writer, on_step=kill_in_the_second_episode)
+        assert list(done) == jobs
+    assert len(killed) == 2
+    assert report_of(tmp_path).episodes == 2
+    assert report_of(tmp_path).faults == []
+
+
+@pytest.mark.openscope
+def test_pictures_are_stored_as_png(tmp_path):
+    import tensorflow_datasets as tfds
+
+    job = Job("kabq", 1, "descend", episode_s=15.0)
+    with store.EpisodeWriter(tmp_path, picture_px=128) as writer:
+        list(record([job], {"descend": Descend()}, writer, picture_px=128))
+    assert report_of(tmp_path).faults == []
+    (episode,) = tfds.builder_from_directories([str(tmp_path)]).as_data_source("train")
+    pictures = np.stack([step["observation"]["picture"] for step in episode["steps"]])
+    assert pictures.shape == (4, 128, 128, 3)
+    assert pictures.dtype == np.uint8
+    assert all(picture.std() > 5 for picture in pictures)
+    assert (pictures[0] != pictures[3]).any()
+    (plain,) = dataset.load(tmp_path)
+    assert plain.action.shape == (3, 5)
+
+
+def command(out, *options) -> list[str]:
+    return [sys.executable, "-m", "launch.record", "--out", str(out), "--policies", "noop", *options]
+
+
+@pytest.mark.openscope
+@pytest.mark.slow
+def test_killed_recordings_go_on(tmp_path):
+    """kill -9 at random moments, then once undisturbed; RECORD_KILLS=20 is the long drill."""
+    options = ["--episodes", "8", "--minutes", "10", "--workers", "2"]
+    moments, stored = random.Random(0), 0
+    for _ in range(int(os.environ.get("RECORD_KILLS", "2"))):
+        process = subprocess.Popen(command(tmp_path, *options), cwd=ROOT, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(5, 40))
+        process.kill()
+        process.wait()
+        if not store.written_directories(tmp_path):
+            continue
+        report = report_of(tmp_path)
+        assert report.faults == []
+        assert report.episodes >= stored
+        stored = report.episodes
+    # The orphaned workers notice within a step and give up the lock on their directories.
+    for _ in range(3):
+        final = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True)
+        if final.returncode == 0:
+            break
+        time.sleep(5)
+    assert final.returncode == 0, final.stderr
+    assert "8 of 8 episodes" in final.stdout
+    assert report_of(tmp_path).episodes == 8
+    assert report_of(tmp_path).faults == []
+
+
+@pytest.mark.openscope
+@pytest.mark.slow
+def test_sigterm_says_what_is_stored(tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "--episodes", "40", "--minutes", "60"),
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(15)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "of 40 episodes are stored" in text
+    assert "goes on" in text
+
+
+def test_a_wrong_configuration_is_one_line():
+    process = subprocess.run(
+        [sys.executable, "-m", "launch.record", "--episodes", "0"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 2
+    assert "episodes is 0, must be at least 1" in process.stderr
+    assert len(process.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"traffic": (1.2,)}, "steps of 0.5"),
+        ({"minutes": 0.01}, "multiple of 5 seconds"),
+        ({"airports": ()}, "airports is empty"),
+        ({"first_seed": 499_999, "episodes": 6}, "cross the border"),
+        ({"first_seed": 700_000}, "within 0 to 699999"),
+    ],
+)
+def test_configurations_that_cannot_be_recorded(wrong, text):
+    with pytest.raises(ValueError, match=text):
+        RecordingConfig(**wrong)
+    with pytest.raises(ValueError, match="steps of 10"):
+        Wind(95, 5)
+
+
+def test_episodes_mix_airports_policies_traffic_and_wind():
+    config = RecordingConfig(
+        episodes=48,
+        first_seed=10,
+        policies=("noop", "expert"),
+        traffic=(1.0, 1.5),
+        winds=(None, Wind(90, 10)),
+    )
+    jobs = list(jobs_of(config, {"noop": "a", "expert": "b"}))
+    assert len({job.key for job in jobs}) == 48
+    assert {job.seed for job in jobs} == set(range(10, 34))
+    mixes = {(j.airport, j.policy, j.traffic, j.wind) for j in jobs}
+    assert len(mixes) == 2 * 2 * 2 * 2
