@@ -1,0 +1,214 @@
+"""Evaluations: figures from episodes, the cache that resumes, the report, and errors in one line."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import cli
+from configs.evaluation import EvaluationConfig
+from configs.recording import Wind
+from launch import episodes, eval_policy, radar, scoreboard
+from wm import checkpoints
+
+
+def episode(total, overflow=0, **changes):
+    """An episode's summary as rl.evaluate gives it."""
+    steady = {"loss_game": 1.0, "loss_raw": 2.0, "collisions": 0.0, "flight_hours": 4.0}
+    counts = {"arrivals_due": 4.0, "landed_due": 3.0, "departures_due": 1.0, "commands": 30, "aircraft": 6}
+    measured = {"return": {"total": total}, "overflow": overflow, "steady": steady, "delay_s": 60.0}
+    return {**measured, **counts, **changes}
+
+
+BOARD = {
+    "noop": {1: episode(-100.0), 2: episode(-300.0), 3: episode(-900.0)},
+    "expert": {1: episode(20.0), 2: episode(10.0)},
+    "policy": {1: episode(35.0), 2: episode(-25.0), 4: episode(7.0), 5: episode(1e6, overflow=2)},
+}
+
+
+def test_figures_use_shared_seeds_and_leave_overflow_out():
+    figures = scoreboard.figures_of(BOARD, "policy")
+    assert figures["return"].value == pytest.approx((35 - 25 + 7) / 3)
+    assert figures["return"].n == 3
+    # Seeds 1 and 2: (5 + 200) / (15 + 200), and flawless is 10 for each of 5 flights.
+    assert figures["score"].value == pytest.approx(205 / 215)
+    assert figures["score"].n == 2
+    assert figures["headroom"].value == pytest.approx((5 - 15) / (50 - 15))
+    assert figures["landed_share"].value == pytest.approx(0.75)
+    assert figures["commands_per_aircraft"].value == pytest.approx(5.0)
+    assert figures["loss_game_per_h"].value == pytest.approx(3 / 12)
+    assert figures["collisions_per_h"].low == 0
+    assert figures["collisions_per_h"].high == pytest.approx(-np.log(0.05) / 12)
+    assert figures["delay"].value == 60.0
+
+
+def test_what_episodes_cannot_give_is_left_out():
+    assert "score" not in scoreboard.figures_of({"policy": BOARD["policy"]}, "policy")
+    same = {"noop": {1: episode(5.0)}, "expert": {1: episode(5.0)}}
+    assert "score" not in scoreboard.figures_of(same, "noop")
+    perfect = {"expert": {1: episode(50.0)}}
+    assert "headroom" not in scoreboard.figures_of(perfect, "expert")
+    short = {"noop": {1: episode(0.0, steady=None, delay_s=None, arrivals_due=0.0)}}
+    assert set(scoreboard.figures_of(short, "noop")) == {"return", "commands_per_aircraft"}
+    assert scoreboard.figures_of({"expert": {1: episode(0.0, overflow=1)}}, "expert") == {}
+
+
+def test_names_in_records_and_the_table():
+    figures = scoreboard.figures_of(BOARD, "policy")
+    real = scoreboard.record_names(figures, "real", "policy", "kabq")
+    assert {"return_real_policy_kabq", "score_real_policy_kabq", "loss_game_per_h_policy_kabq"} <= set(real)
+    imagined = scoreboard.record_names(figures, "imagined", "policy", "kabq")
+    assert {"return_imagined_policy_kabq", "landed_share_policy_kabq_imagined"} <= set(imagined)
+    lines = scoreboard.table({"real": BOARD}).splitlines()
+    assert len(lines) == 2 + 3
+    assert "| 3 (1 overflowed) |" in lines[4]
+    assert len({line.count("|") for line in lines}) == 1
+    busy = EvaluationConfig(traffic=1.5, wind=Wind(180, 20))
+    assert eval_policy.place_of(busy) == "kabq_traffic_1_5_wind_180_20"
+
+
+def test_an_episode_s_file_names_all_that_decides_it():
+    world = episodes.real_world(EvaluationConfig())
+    noop, random = (episodes.contestant(name, 32) for name in ("noop", "random"))
+    configs = [
+        EvaluationConfig(), EvaluationConfig(airport="klas"), EvaluationConfig(traffic=1.5),
+        EvaluationConfig(wind=Wind(180, 20)), EvaluationConfig(minutes=5), EvaluationConfig(slots=48),
+    ]  # fmt: skip
+    paths = [world.path(c, noop, 7) for c in configs]
+    paths += [world.path(configs[0], noop, 8), world.path(configs[0], random, 7)]
+    assert len(set(paths)) == len(paths)
+    assert world.path(EvaluationConfig(episodes=3, pages=1), noop, 7) == paths[0]
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["eval_policy"])
+    eval_policy.main([str(a) for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policies", "nobody"], "policy 'nobody' must be one of noop, random, expert, perturbed"),
+        (["--policies", "noop", "--where", "model", "--airport", "zzzz"], "knows kabq, not 'zzzz'"),
+        (["--where", "model", "--checkpoint", "nothing_here"], "no checkpoint in"),
+        (["--split", "exam"], "split"),
+        (["--record", "verdict", "--split", "select"], "record takes only full hours of test seeds"),
+        (["--traffic", "0.7"], "traffic is 0.7"),
+        (["--url", "http://127.0.0.1:9", "--policies", "noop"], "openScope is not reachable"),
+    ],
+)
+def test_errors_are_one_line(monkeypatch, tmp_path, capsys, arguments, message):
+    if "--checkpoint" not in arguments:
+        model = {"kind": "world model", "training": {"airports": ["kabq"]}, "leaves": {}}
+        checkpoints.save(tmp_path / "model", 0, {"nothing": jnp.zeros(1)}, model)
+        arguments = [*arguments, "--checkpoint", tmp_path / "model"]
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, *arguments, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    assert stopped.value.code not in (0, None)
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_a_folder_without_a_policy_is_refused(tmp_path):
+    with pytest.raises(checkpoints.CheckpointError, match="no checkpoint in"):
+        episodes.contestant(str(tmp_path), 32)
+
+
+def test_a_broken_file_of_the_cache_is_named(tmp_path):
+    (tmp_path / "1.json").write_text("{")
+    with pytest.raises(episodes.EvaluationError, match=r"1\.json isn't JSON .* delete it"):
+        episodes.read(tmp_path / "1.json")
+    assert episodes.read(tmp_path / "2.json") is None
+
+
+def test_picture_of_a_flight(tmp_path):
+    flight = {"arrival": True, "step": [0, 3], "xy_nm": [[0, 0], [5, 5]], "altitude_ft": [9000, 8000]}
+    shown = {
+        "airspace": [[[-30, -30], [30, -30], [0, 40]]], "routes": [[[0, 0], [20, 20]]], "ceiling_ft": 10000.0,
+        "runways": [[0, 0, 1.0]], "flights": [flight],
+    }  # fmt: skip
+    radar.draw({"one": shown, "two": {**shown, "flights": []}}, tmp_path / "radar.png")
+    from matplotlib import image
+
+    pixels = image.imread(tmp_path / "radar.png")
+    left, _ = np.array_split(pixels[..., :3], [round(pixels.shape[1] * 0.42)], axis=1)
+    colour = lambda half: (np.ptp(half, axis=-1) > 0.2).sum()  # noqa: E731
+    assert colour(left) > 50  # the flight; the scale's colours are in the right part
+    radar.draw({"one": {**shown, "flights": []}, "two": {**shown, "flights": []}}, tmp_path / "empty.png")
+    assert colour(image.imread(tmp_path / "empty.png")[:, : left.shape[1], :3]) == 0
+
+
+SHORT = ["--minutes", "2", "--episodes", "2", "--pages", "1", "--airport", "kabq"]
+
+
+@pytest.fixture(scope="module")
+def cut_short(tmp_path_factory):
+    """A cache in which an evaluation was killed in its second episode."""
+    cache = tmp_path_factory.mktemp("cache")
+    config = cli.parse(EvaluationConfig, [*SHORT, "--policies", "noop", "--cache", str(cache)])
+    world, who = episodes.real_world(config), episodes.contestant("noop", 32)
+    done = 0
+
+    def killed_in_the_second(decisions):
+        nonlocal done
+        done += decisions
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        episodes.play_missing(config, world, who, eval_policy.seeds_of(config), killed_in_the_second)
+    return cache
+
+
+@pytest.mark.openscope
+def test_the_real_game_two_policies_and_resuming(monkeypatch, cut_short, tmp_path, capsys):
+    kept = list(cut_short.rglob("*.json"))
+    assert [path.name for path in kept] == ["600000.json"]
+    before = kept[0].stat().st_mtime_ns
+    arguments = [*SHORT, "--policies", "noop", "random", "--cache", cut_short, "--out", tmp_path]
+    run(monkeypatch, *arguments)
+    assert kept[0].stat().st_mtime_ns == before
+    assert len(list(cut_short.rglob("*.json"))) == 4
+    results = json.loads((tmp_path / "results.json").read_text())
+    noop, random = results["episodes"]["real"]["noop"], results["episodes"]["real"]["random"]
+    assert [e["seed"] for e in noop] == [e["seed"] for e in random] == [600000, 600001]
+    assert not any(e["commands"] for e in noop)
+    assert all(e["commands"] > 3 and not e["illegal"] and not e["refusals"] for e in random)
+    assert results["figures"]["return_real_random_kabq"]["n"] == 2
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    # Equal seeds start with equal traffic; commands make it differ later.
+    first = [json.loads(p.read_text())["picture"] for p in sorted(cut_short.rglob("600000.json"))]
+    starts, ends = (
+        [[(f["xy_nm"][i], f["altitude_ft"][i]) for f in shown["flights"] if f["step"]] for shown in first]
+        for i in (0, -1)
+    )
+    assert len(starts[0]) > 2
+    assert starts[0] == starts[1]
+    assert ends[0] != ends[1]
+    # Everything is there: the same command plays nothing and says the same.
+    monkeypatch.setenv("OPENSCOPE_URL", "http://127.0.0.1:9")
+    run(monkeypatch, *arguments[:-1], tmp_path / "again")
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["figures"] == results["figures"]
+
+
+@pytest.mark.openscope
+def test_an_airport_the_game_does_not_have(monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *SHORT[:-1], "zzzz", "--policies", "noop", "--cache", tmp_path, "--out", tmp_path)
+    assert 'airport "zzzz" is unknown in this game' in capsys.readouterr().err
+
+
+@pytest.mark.openscope
+def test_pages_play_as_one_page_does(cut_short):
+    config = cli.parse(EvaluationConfig, [*SHORT[:4], "--pages", "2", "--cache", str(cut_short)])
+    world, who = episodes.real_world(config), episodes.contestant("noop", 32)
+    found = dict(world.play(who, [600000, 600001], lambda decisions: None))
+    kept = episodes.read(world.path(config, who, 600000))  # played by one page
+    for name in ("return", "events", "aircraft", "flight_hours", "picture"):
+        assert found[600000][name] == kept[name]
+    assert found[600001]["aircraft"] > 2
