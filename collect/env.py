@@ -7,6 +7,7 @@ observation, reward, terminated, truncated, info = env.step(action)
 
 from collections.abc import Mapping
 
+import cv2
 import gymnasium
 import jax
 import jax.numpy as jnp
@@ -177,8 +178,6 @@ class OpenScopeEnv(gymnasium.Env):
 
     def render(self):
         """The last picture `[P, P, 3]` uint8, RGB."""
-        import cv2  # only pictures need it
-
         data = np.frombuffer(self.snapshot.picture, np.uint8)
         return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 

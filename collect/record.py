@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from collect import store
@@ -77,7 +78,13 @@ def _row(env: OpenScopeEnv, overflow: int, pictures: bool) -> dict:
         "slots": slots,
         "overflow": np.int32(overflow),
     }
-    return row | ({"picture": env.snapshot.picture} if pictures else {})
+    return row | ({"picture": _without_alpha(env.snapshot.picture)} if pictures else {})
+
+
+def _without_alpha(png: bytes) -> bytes:
+    """The same picture as a PNG of three channels; the browser writes an opaque fourth."""
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
 
 
 def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:

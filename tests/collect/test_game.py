@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -110,8 +111,6 @@ def test_a_command_acts_and_a_refused_one_is_reported(browser):
 
 @pytest.mark.openscope
 def test_picture_is_a_square_png_and_shows_motion(browser):
-    import cv2
-
     def decode(data):
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from collect import dataset, store
 from collect.record import Job, record
@@ -86,8 +87,6 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
 
 @pytest.mark.openscope
 def test_pictures_are_stored_as_png(tmp_path):
-    import tensorflow_datasets as tfds
-
     job = Job("kabq", 1, "descend", episode_s=15.0)
     with store.EpisodeWriter(tmp_path, picture_px=128) as writer:
         list(record([job], {"descend": Descend()}, writer, picture_px=128))
