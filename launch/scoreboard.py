@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from launch.records import Figure, bootstrap, poisson
+from launch.records import Figure, RecordError, bootstrap, poisson
 from rl import evaluate
 
 Board = dict[str, dict[int, dict]]
@@ -70,7 +70,10 @@ def _relative(board: Board, policy: str) -> dict[str, Figure]:
         rows = np.asarray([row(seed) for seed in sorted(seeds)], float)
         if not len(rows) or rows[:, above].mean() <= rows[:, below].mean():
             return {}
-        return {statistic.__name__: bootstrap(rows, "", seed=0, statistic=statistic)}
+        try:
+            return {statistic.__name__: bootstrap(rows, "", seed=0, statistic=statistic)}
+        except RecordError:  # so few seeds that some draws of them hold no difference between the yardsticks
+            return {}
 
     def score_row(seed):
         return total(own, seed), total(noop, seed), total(expert, seed)

@@ -49,6 +49,8 @@ def test_what_episodes_cannot_give_is_left_out():
     assert "score" not in scoreboard.figures_of({"policy": BOARD["policy"]}, "policy")
     same = {"noop": {1: episode(5.0)}, "expert": {1: episode(5.0)}}
     assert "score" not in scoreboard.figures_of(same, "noop")
+    undecided = {"noop": {1: episode(0.0), 2: episode(0.0)}, "expert": {1: episode(0.0), 2: episode(9.0)}}
+    assert "score" not in scoreboard.figures_of(undecided, "noop")
     perfect = {"expert": {1: episode(50.0)}}
     assert "headroom" not in scoreboard.figures_of(perfect, "expert")
     short = {"noop": {1: episode(0.0, steady=None, delay_s=None, arrivals_due=0.0)}}
