@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from wm import geometry
-from wm import observe as ob
 from wm import reward as rw
 from wm import traffic as tr
 from wm.airport import Airport
-from wm.traffic import FRAME_S, FRAMES_PER_STEP, Scene, SubSteps, Traffic
+from wm.traffic import FRAME_S, FRAMES_PER_STEP, FT_PER_NM, Scene, SubSteps, Traffic
 
 TURN_RAD_S = 0.0523598776  # 3 degrees per second
 TYPICAL_RATE = 0.7  # share of the type's climb and descent rate in normal flight
@@ -25,6 +24,12 @@ BRAKING = 3.5  # deceleration on the ground, times the type's
 STRATOSPHERE_FT = 36152.0
 SPEED_LIMIT_KT, SPEED_LIMIT_BELOW_FT = 250.0, 10000.0
 ON_GROUND_FT = 5.0
+UNROLL = 5  # frames in one compiled loop body: fewer passes over memory, longer compilation
+
+# The columns that change from frame to frame, and those of them that the sub-steps show.
+RECORDED = ("x_nm", "y_nm", "altitude_ft", "heading_rad", "ground_track_rad")
+MOVING = (*RECORDED, "speed_kt", "ground_speed_kt", "target_heading_rad", "target_altitude_ft",
+          "target_speed_kt", "expedite")
 
 # What an aircraft can steer for; all are recomputed on every frame from its position.
 HEADING_GUIDES = ("keep", "assigned", "fix", "vector", "localizer", "threshold", "runway")
@@ -79,16 +84,16 @@ def climb_rate_fpm(t: Traffic):
     """Climb rate in normal flight at the present altitude (the game's density correction)."""
     ratio = (518.6 - 0.00356 * t.altitude_ft) / 518.6
     density = 420.7 * 1.232 * ratio**5.256 / (518.6 - 0.00356 * t.altitude_ft)
-    at_ceiling = jnp.where(t.jet, 500.0, 100.0)
-    share = t.altitude_ft / jnp.maximum(t.ceiling_ft, 1.0)
+    at_ceiling, share = jnp.where(t.jet, 500.0, 100.0), t.altitude_ft / jnp.maximum(t.ceiling_ft, 1.0)
     thin = t.climb_fpm * density * (1.0 - share) + share * at_ceiling
     return TYPICAL_RATE * jnp.where(t.altitude_ft < STRATOSPHERE_FT, thin, t.climb_fpm)
 
 
-def on_ground(t: Traffic, airport: Airport):
-    """Whether an aircraft is within 5 ft of its runway's or the airport's elevation."""
-    runway = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
-    field = jnp.maximum(runway, airport.elevation_ft)
+def on_ground(t: Traffic, airport: Airport, runway_elevation_ft=None):
+    """Whether an aircraft is within 5 ft of its runway's (looked up by default) or airport's elevation."""
+    if runway_elevation_ft is None:
+        runway_elevation_ft = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
+    field = jnp.maximum(runway_elevation_ft, airport.elevation_ft)
     return (t.altitude_ft - field < ON_GROUND_FT) & (t.category != tr.OVERFLIGHT)
 
 
@@ -133,52 +138,97 @@ def restrictions(t: Traffic, airport: Airport, legs: dict[str, jax.Array]) -> di
     return out
 
 
+@struct.dataclass
+class Fix:
+    """A fix or vector leg, `[..., N]` each."""
+
+    x_nm: jax.Array
+    y_nm: jax.Array
+    vector_rad: jax.Array  # -1 for a fix
+
+
+@struct.dataclass
+class Surroundings:
+    """What the guides refer to, `[..., N]` each, looked up once per step: in it only aircraft move."""
+
+    course: rw.Course
+    runway_elevation_ft: jax.Array
+    glide_ft_per_nm: jax.Array
+    fix: Fix
+    following: Fix  # the fix once the leg has advanced
+    maximum_ft: jax.Array  # the restrictions ahead
+    minimum_ft: jax.Array
+    restricted_kt: jax.Array
+
+
+def _fix(t: Traffic, airport: Airport) -> Fix:
+    route = jnp.maximum(t.route, 0)
+    leg = jnp.clip(t.leg, 0, airport.route_xy_nm.shape[1] - 1)
+    xy = airport.route_xy_nm[route, leg]
+    return Fix(xy[..., 0], xy[..., 1], airport.route_vector_rad[route, leg])
+
+
+def surroundings(t: Traffic, legs: dict[str, jax.Array], airport: Airport) -> Surroundings:
+    """Look up what the guides of traffic `[..., N]` refer to; `legs` is restriction_legs(airport)."""
+    runway = jnp.maximum(t.runway, 0)
+    asked = restrictions(t, airport, legs)
+    return Surroundings(
+        course=rw.course(t, airport),
+        runway_elevation_ft=airport.runway_elevation_ft[runway],
+        glide_ft_per_nm=jnp.tan(airport.runway_glideslope_rad[runway]) * FT_PER_NM,
+        fix=_fix(t, airport),
+        following=_fix(t.replace(leg=t.leg + 1), airport),
+        maximum_ft=asked["maximum"]["value"],
+        minimum_ft=asked["minimum"]["value"],
+        restricted_kt=asked["speed"]["value"],
+    )
+
+
 def _choose(index, *options):
     """Select by class index; XLA turns the chain of selects into one fused kernel."""
-    chosen = options[0]
-    for i, option in enumerate(options[1:], start=1):
+    chosen, *others = options
+    for i, option in enumerate(others, start=1):
         chosen = jnp.where(index == i, option, chosen)
     return chosen
 
 
-def target_track(t: Traffic, g: Guidance, keep_rad, airport: Airport):
+def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, airport: Airport):
     """(target rad, whether it is a ground track rather than a heading) on this frame."""
-    fix = ob.current_fix(t, airport)
-    runway = jnp.maximum(t.runway, 0)
-    course, xy = airport.runway_heading_rad[runway], airport.runway_xy_nm[runway]
-    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, airport.magnetic_north_rad)
+    course, fix = around.course, around.fix
     north = airport.magnetic_north_rad
-    to_fix = geometry.true_bearing_to(fix["dx_nm"], fix["dy_nm"], scale, north)
-    to_runway = geometry.true_bearing_to(
-        xy[..., 0] - t.x_nm, xy[..., 1] - t.y_nm, scale, north
-    )
-    off_course = geometry.wrap_pi(course - to_runway)
+    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, north)
+
+    def bearing_to(x_nm, y_nm):
+        return geometry.true_bearing_to(x_nm - t.x_nm, y_nm - t.y_nm, scale, north)
+
+    to_runway = bearing_to(course.x_nm, course.y_nm)
+    off_course = geometry.wrap_pi(course.heading_rad - to_runway)
     lean = jnp.clip(g.localizer_gain * off_course, -jnp.pi / 3, jnp.pi / 3)
     target = _choose(
         g.heading,
         keep_rad,
         t.assigned_heading_rad,
-        to_fix,
-        fix["vector_rad"],
-        course - lean,
+        bearing_to(fix.x_nm, fix.y_nm),
+        fix.vector_rad,
+        course.heading_rad - lean,
         to_runway,
-        course,
+        course.heading_rad,
     )
     return geometry.wrap_2pi(target), g.heading >= HEADING_GUIDES.index("fix")
 
 
-def target_altitude(t: Traffic, g: Guidance, keep_ft, asked: dict, airport: Airport):
+def target_altitude(t: Traffic, g: Guidance, keep_ft, around: Surroundings):
     """Target altitude (ft) on this frame."""
-    glide = ob.runway_geometry(t, airport)["glideslope_ft"]
-    field = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
+    _, along = rw.course_offset(t.x_nm, t.y_nm, around.course)
+    glide = around.runway_elevation_ft + around.glide_ft_per_nm * jnp.maximum(along, 0.0)
     target = _choose(
         g.altitude,
         keep_ft,
         t.assigned_altitude_ft,
-        asked["maximum"]["value"],
-        asked["minimum"]["value"],
+        around.maximum_ft,
+        around.minimum_ft,
         jnp.minimum(t.assigned_altitude_ft, glide),
-        field,
+        around.runway_elevation_ft,
         t.altitude_ft,
         t.ceiling_ft,
         g.free_altitude_ft,
@@ -186,14 +236,14 @@ def target_altitude(t: Traffic, g: Guidance, keep_ft, asked: dict, airport: Airp
     return jnp.minimum(target, t.ceiling_ft)
 
 
-def target_speed(t: Traffic, g: Guidance, keep_kt, asked: dict, grounded):
+def target_speed(t: Traffic, g: Guidance, keep_kt, around: Surroundings, grounded):
     """Target indicated airspeed (kt) on this frame, within the type's and the legal limits."""
     target = _choose(
         g.speed,
         keep_kt,
         t.assigned_speed_kt,
         t.maximum_speed_kt,
-        asked["speed"]["value"],
+        around.restricted_kt,
         t.minimum_speed_kt,
         jnp.zeros_like(t.speed_kt),
         g.free_speed_kt,
@@ -210,10 +260,9 @@ def _turn(t: Traffic, target_rad, grounded):
     return jnp.where(grounded, t.heading_rad, geometry.wrap_2pi(turned))
 
 
-def _climb(t: Traffic, target_ft, airport: Airport):
-    course = rw.established(t.x_nm, t.y_nm, t.ground_track_rad, t, airport)
-    fast_down = t.expedite | course
-    down = t.descent_fpm * jnp.where(fast_down, 1.0, TYPICAL_RATE)
+def _climb(t: Traffic, target_ft, around: Surroundings):
+    established = rw.on_course(t.x_nm, t.y_nm, t.ground_track_rad, around.course)
+    down = t.descent_fpm * jnp.where(t.expedite | established, 1.0, TYPICAL_RATE)
     fast_up = t.expedite | (t.phase == tr.TAKEOFF)
     up = jnp.where(fast_up, t.climb_fpm, climb_rate_fpm(t))
     step = FRAME_S / 60.0
@@ -227,75 +276,75 @@ def _accelerate(t: Traffic, target_kt, grounded):
     return t.speed_kt + jnp.clip(target_kt - t.speed_kt, -slower, faster)
 
 
-def _frame(scene: Scene, g: Guidance, asked: dict, airport: Airport, frame):
-    """Advance every aircraft by one frame."""
-    t = scene.traffic
-    t = t.replace(
-        leg=t.leg + (g.leg_frame == frame),
-        phase=jnp.where(g.phase_frame == frame, g.phase, t.phase),
-    )
-    grounded = on_ground(t, airport)
+def _frame(scene: Scene, t: Traffic, g: Guidance, around: Surroundings, airport: Airport) -> dict:
+    """The MOVING columns of traffic `t` one frame later."""
+    grounded = on_ground(t, airport, around.runway_elevation_ft)
     east, north = wind_at(t.altitude_ft, scene, airport)
     tas = true_airspeed_kt(t.speed_kt, t.altitude_ft)
-    track, is_track = target_track(t, g, t.target_heading_rad, airport)
+    track, is_track = target_track(t, g, t.target_heading_rad, around, airport)
     heading_target = jnp.where(is_track, crab_heading(track, tas, east, north), track)
-    altitude_target = target_altitude(t, g, t.target_altitude_ft, asked, airport)
-    speed_target = target_speed(t, g, t.target_speed_kt, asked, grounded)
+    altitude_target = target_altitude(t, g, t.target_altitude_ft, around)
+    speed_target = target_speed(t, g, t.target_speed_kt, around, grounded)
 
     heading = _turn(t, heading_target, grounded)
-    altitude = _climb(t, altitude_target, airport)
+    altitude = _climb(t, altitude_target, around)
     moved = t.replace(heading_rad=heading, altitude_ft=altitude)
-    speed = _accelerate(moved, speed_target, on_ground(moved, airport))
+    grounded = on_ground(moved, airport, around.runway_elevation_ft)
+    speed = _accelerate(moved, speed_target, grounded)
     east, north = wind_at(altitude, scene, airport)
     tas = true_airspeed_kt(speed, altitude)
     ground_speed, ground_track = ground_vector(heading, tas, east, north)
-    ground_track = jnp.where(on_ground(moved, airport), heading, ground_track)
-    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, airport.magnetic_north_rad)
-    dx, dy = geometry.plane_step(
-        ground_track, ground_speed * FRAME_S / 3600.0, scale, airport.magnetic_north_rad
-    )
+    ground_track = jnp.where(grounded, heading, ground_track)
+    magnetic_north = airport.magnetic_north_rad
+    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, magnetic_north)
+    flown_nm = ground_speed * FRAME_S / 3600.0
+    dx, dy = geometry.plane_step(ground_track, flown_nm, scale, magnetic_north)
+    new = {
+        "x_nm": t.x_nm + dx,
+        "y_nm": t.y_nm + dy,
+        "altitude_ft": altitude,
+        "heading_rad": heading,
+        "speed_kt": speed,
+        "ground_speed_kt": ground_speed,
+        "ground_track_rad": ground_track,
+        "target_heading_rad": heading_target,
+        "target_altitude_ft": altitude_target,
+        "target_speed_kt": speed_target,
+    }
     moves = t.valid & (t.phase > tr.WAITING)
-
-    def put(new, old):
-        return jnp.where(moves, new, old)
-
-    t = t.replace(
-        x_nm=put(t.x_nm + dx, t.x_nm),
-        y_nm=put(t.y_nm + dy, t.y_nm),
-        altitude_ft=put(altitude, t.altitude_ft),
-        heading_rad=put(heading, t.heading_rad),
-        speed_kt=put(speed, t.speed_kt),
-        ground_speed_kt=put(ground_speed, t.ground_speed_kt),
-        ground_track_rad=put(ground_track, t.ground_track_rad),
-        target_heading_rad=put(heading_target, t.target_heading_rad),
-        target_altitude_ft=put(altitude_target, t.target_altitude_ft),
-        target_speed_kt=put(speed_target, t.target_speed_kt),
-        expedite=t.expedite & (altitude != altitude_target),
-    )
-    return scene.replace(traffic=t)
+    new = {name: jnp.where(moves, value, getattr(t, name)) for name, value in new.items()}
+    return new | {"expedite": t.expedite & (altitude != altitude_target)}
 
 
 def advance(scene: Scene, guidance: Guidance, legs: dict, airport: Airport):
     """Advance a scene `[N]` by one decision; return (scene, sub-steps `[K, N]`).
 
     Moves aircraft only: modes, removal, clocks, runways and spawns are left to the caller.
-    `legs` is restriction_legs(airport).
+    `legs` is restriction_legs(airport). The loop over frames carries only what moves and looks
+    nothing up: leg and phase follow from the frame, and only the next leg can come into use.
     """
-    asked = restrictions(scene.traffic, airport, legs)
+    start, g = scene.traffic, guidance
+    around = surroundings(start, legs, airport)
 
-    def body(scene, frame):
-        scene = _frame(scene, guidance, asked, airport, frame)
-        t = scene.traffic
-        sub = SubSteps(
-            x_nm=t.x_nm,
-            y_nm=t.y_nm,
-            altitude_ft=t.altitude_ft,
-            heading_rad=t.heading_rad,
-            ground_track_rad=t.ground_track_rad,
-            phase=t.phase,
-            controllable=t.controllable,
-            present=t.valid,
-        )
-        return scene, sub
+    def sequenced(frame) -> dict:
+        leg = start.leg + (frame >= g.leg_frame)
+        return {"leg": leg, "phase": jnp.where(frame >= g.phase_frame, g.phase, start.phase)}
 
-    return jax.lax.scan(body, scene, jnp.arange(FRAMES_PER_STEP))
+    def body(moving, frame):
+        t = start.replace(**moving, **sequenced(frame))
+        passed = frame >= g.leg_frame
+        fix = jax.tree.map(lambda a, b: jnp.where(passed, b, a), around.fix, around.following)
+        moving = _frame(scene, t, g, around.replace(fix=fix), airport)
+        return moving, {name: moving[name] for name in RECORDED}
+
+    frames = jnp.arange(FRAMES_PER_STEP)
+    moving = {name: getattr(start, name) for name in MOVING}
+    moving, track = jax.lax.scan(body, moving, frames, unroll=UNROLL)
+    shape = track["x_nm"].shape
+    sub = SubSteps(
+        **track,
+        phase=sequenced(frames[:, None])["phase"],
+        controllable=jnp.broadcast_to(start.controllable, shape),
+        present=jnp.broadcast_to(start.valid, shape),
+    )
+    return scene.replace(traffic=start.replace(**moving, **sequenced(frames[-1]))), sub

@@ -76,16 +76,17 @@ def _before_last_move(t: Traffic) -> Traffic:
     )
 
 
-def _heading_labels(before: Traffic, after: Traffic, scene: Scene, airport: Airport):
+def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, airport: Airport):
     """(guide, gain) that explain the recorded target heading after the step."""
     t = _before_last_move(after)
     east, north = kn.wind_at(t.altitude_ft, scene, airport)
     tas = kn.true_airspeed_kt(t.speed_kt, t.altitude_ft)
+    around = kn.surroundings(t, legs, airport)
     zero = jnp.zeros_like(t.leg)
     matches = {}
     for i, name in enumerate(kn.HEADING_GUIDES):
         guide = kn.Guidance(zero + i, 0.0 * t.x_nm, zero, zero, zero, zero, zero, zero, zero)
-        target, is_track = kn.target_track(t, guide, before.target_heading_rad, airport)
+        target, is_track = kn.target_track(t, guide, before.target_heading_rad, around, airport)
         heading = jnp.where(is_track, kn.crab_heading(target, tas, east, north), target)
         off = jnp.abs(geometry.wrap_pi(heading - after.target_heading_rad))
         matches[name] = off < HEADING_TOLERANCE_RAD
@@ -96,9 +97,8 @@ def _heading_labels(before: Traffic, after: Traffic, scene: Scene, airport: Airp
     arrival = (t.category == tr.ARRIVAL) & (t.runway >= 0)
     for name in ("threshold", "runway"):
         matches[name] &= arrival & (t.phase == tr.LANDING)
-    runway = jnp.maximum(t.runway, 0)
-    course, xy = airport.runway_heading_rad[runway], airport.runway_xy_nm[runway]
-    to_runway = geometry.bearing(xy[..., 0] - t.x_nm, xy[..., 1] - t.y_nm)
+    course = around.course.heading_rad
+    to_runway = geometry.bearing(around.course.x_nm - t.x_nm, around.course.y_nm - t.y_nm)
     off_course = geometry.wrap_pi(course - to_runway)
     crab = kn.crab_heading(course, tas, east, north) - course
     lean = geometry.wrap_pi(course - (after.target_heading_rad - crab))
@@ -114,13 +114,13 @@ def _heading_labels(before: Traffic, after: Traffic, scene: Scene, airport: Airp
 def _altitude_labels(before: Traffic, after: Traffic, legs: dict, airport: Airport):
     """(guide, free value) that explain the recorded target altitude after the step."""
     t = _before_last_move(after)
-    asked = kn.restrictions(t, airport, legs)
+    asked, around = kn.restrictions(t, airport, legs), kn.surroundings(t, legs, airport)
     zero = jnp.zeros_like(t.leg)
     matches = {}
     for i, name in enumerate(kn.ALTITUDE_GUIDES):
         guide = kn.Guidance(zero, 0.0 * t.x_nm, zero + i, before.altitude_ft, zero, zero, zero,
                             zero, zero)
-        target = kn.target_altitude(t, guide, before.target_altitude_ft, asked, airport)
+        target = kn.target_altitude(t, guide, before.target_altitude_ft, around)
         matches[name] = jnp.abs(target - after.target_altitude_ft) < ALTITUDE_TOLERANCE_FT
     matches["maximum"] &= asked["maximum"]["exists"]
     matches["minimum"] &= asked["minimum"]["exists"]
@@ -136,14 +136,14 @@ def _altitude_labels(before: Traffic, after: Traffic, legs: dict, airport: Airpo
 
 def _speed_labels(before: Traffic, after: Traffic, legs: dict, airport: Airport):
     """(guide, free value) that explain the recorded target speed after the step."""
-    asked = kn.restrictions(after, airport, legs)
+    asked, around = kn.restrictions(after, airport, legs), kn.surroundings(after, legs, airport)
     grounded = kn.on_ground(after, airport)
     zero = jnp.zeros_like(after.leg)
     matches = {}
     for i, name in enumerate(kn.SPEED_GUIDES):
         guide = kn.Guidance(zero, 0.0 * after.x_nm, zero, zero, zero + i, before.speed_kt, zero,
                             zero, zero)
-        target = kn.target_speed(after, guide, before.target_speed_kt, asked, grounded)
+        target = kn.target_speed(after, guide, before.target_speed_kt, around, grounded)
         matches[name] = jnp.abs(target - after.target_speed_kt) < SPEED_TOLERANCE_KT
     matches["restriction"] &= asked["speed"]["exists"]
     guide = _first_match(SPEED_ORDER, kn.SPEED_GUIDES, matches)
@@ -181,7 +181,7 @@ def _episode_rows(scene: Scene, action, events, airport: Airport):
     end = jax.tree.map(lambda x: x[1:], scene)
 
     def labels(before, after, end):
-        heading, gain = _heading_labels(before, after, end, airport)
+        heading, gain = _heading_labels(before, after, end, legs, airport)
         altitude, free_altitude = _altitude_labels(before, after, legs, airport)
         speed, free_speed = _speed_labels(before, after, legs, airport)
         return (heading, altitude, speed), (gain, free_altitude, free_speed)
@@ -243,7 +243,8 @@ def airport_of(recordings: list[Recording]) -> tuple[Airport, list[Recording]]:
         t = recording.scene.traffic
         table = np.asarray([*ids, -1], np.int32)
         scene = recording.scene.replace(traffic=t.replace(route=table[t.route]))
-        renumbered.append(dataclasses.replace(recording, scene=scene))
+        # All share the one list of routes, complete once the loop has ended.
+        renumbered.append(dataclasses.replace(recording, scene=scene, routes=routes))
     initial = _initial_altitudes(renumbered, len(routes))
     routes = [
         r | ({"initial_altitude_ft": float(v)} if v > 0 else {})

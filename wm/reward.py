@@ -9,6 +9,7 @@ A `Ledger` carries what has already been counted. Letters: K sub-steps, N slots.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from wm import geometry
@@ -21,12 +22,13 @@ LATERAL_NM = 3.0
 VERTICAL_FT = 1000.0
 LOW_FT = 990.0  # the game ignores pairs with one below this height above the field
 YOUNG_S = 90.0  # ... or with one in its first 90 s
-DIVERGING_RAD = jnp.deg2rad(15.0)
-DIVERGING_SID_RAD = jnp.deg2rad(10.0)
-OPPOSITE_RAD = jnp.deg2rad(135.0)
+DIVERGING_RAD = np.deg2rad(15.0)
+DIVERGING_SID_RAD = np.deg2rad(10.0)
+OPPOSITE_RAD = np.deg2rad(135.0)
 ESTABLISHED_NM = 0.0822894  # about 500 ft off the centreline
 ESTABLISHED_RAD = 0.0872665  # 5 degrees
 SEPARATED_FRAMES = round(30.0 / FRAME_S)  # a loss ends after 30 s of separation
+UNROLL = 5  # frames judged in one compiled loop body
 LOSS_POINTS = -200.0
 STRANDED_POINTS = -200.0
 UNIMPEDED_KT = 210.0
@@ -60,81 +62,177 @@ def empty_ledger(slots: int) -> Ledger:
     )
 
 
-def established(x_nm, y_nm, track_rad, traffic: Traffic, airport: Airport):
-    """Whether an arrival is on its approach course: 500 ft, 5 degrees, before the threshold."""
+@struct.dataclass
+class Course:
+    """The assigned runway's approach course, `[..., N]` each."""
+
+    x_nm: jax.Array  # landing threshold
+    y_nm: jax.Array
+    heading_rad: jax.Array
+    flown: jax.Array  # bool, by an arrival that has a runway
+
+
+def course(traffic: Traffic, airport: Airport) -> Course:
+    """Look up the approach courses of traffic `[..., N]`."""
     runway = jnp.maximum(traffic.runway, 0)
-    heading, xy = airport.runway_heading_rad[runway], airport.runway_xy_nm[runway]
-    cross, along = geometry.runway_offset(x_nm, y_nm, xy[..., 0], xy[..., 1], heading)
-    angle = jnp.abs(geometry.wrap_pi(track_rad - heading))
-    on_course = (jnp.abs(cross) <= ESTABLISHED_NM) & (along > 0) & (angle < ESTABLISHED_RAD)
-    return on_course & (traffic.category == tr.ARRIVAL) & (traffic.runway >= 0)
+    xy = airport.runway_xy_nm[runway]
+    flown = (traffic.category == tr.ARRIVAL) & (traffic.runway >= 0)
+    return Course(xy[..., 0], xy[..., 1], airport.runway_heading_rad[runway], flown)
 
 
-def _passed_crossing(dx, dy, track_rad):
-    """Whether either of a pair `[..., N, N]` is past the point where their tracks cross."""
-    sin, cos = jnp.sin(track_rad), jnp.cos(track_rad)
-    ax, ay, bx, by = sin[..., :, None], cos[..., :, None], sin[..., None, :], cos[..., None, :]
+def course_offset(x_nm, y_nm, way: Course):
+    """(cross, along) in nm of positions, as geometry.runway_offset gives them."""
+    return geometry.runway_offset(x_nm, y_nm, way.x_nm, way.y_nm, way.heading_rad)
+
+
+def on_course(x_nm, y_nm, track_rad, way: Course):
+    """Whether an arrival is on its approach course: 500 ft, 5 degrees, before the threshold."""
+    cross, along = course_offset(x_nm, y_nm, way)
+    angle = jnp.abs(geometry.wrap_pi(track_rad - way.heading_rad))
+    return (jnp.abs(cross) <= ESTABLISHED_NM) & (along > 0) & (angle < ESTABLISHED_RAD) & way.flown
+
+
+def established(x_nm, y_nm, track_rad, traffic: Traffic, airport: Airport):
+    """`on_course` for traffic whose courses have not been looked up."""
+    return on_course(x_nm, y_nm, track_rad, course(traffic, airport))
+
+
+@struct.dataclass
+class PairRule:
+    """What the separation rule asks of each aircraft `[..., N]` and pair `[..., N, N]` in a step."""
+
+    course: Course
+    on_sid: jax.Array  # bool [..., N]
+    parallel_nm2: jax.Array  # squared minimum where both are established
+    elevation_ft: jax.Array  # []
+
+
+def pair_rule(traffic: Traffic, airport: Airport) -> PairRule:
+    """Look up everything of the rule that does not change from frame to frame."""
+    runway = jnp.maximum(traffic.runway, 0)
+    first, second = runway[..., :, None], runway[..., None, :]
+    parallel = airport.parallel_minimum_nm[first, second]
+    minimum = jnp.where((parallel >= 0) & (first != second), parallel, LATERAL_NM)
+    leg = jnp.clip(traffic.leg, 0, airport.route_on_sid.shape[1] - 1)
+    on_sid = airport.route_on_sid[jnp.maximum(traffic.route, 0), leg] & (traffic.route >= 0)
+    return PairRule(course(traffic, airport), on_sid, minimum**2, airport.elevation_ft)
+
+
+def _pairs(per_aircraft):
+    """(first, second) of every pair: `[..., N]` as `[..., N, 1]` and `[..., 1, N]`."""
+    return per_aircraft[..., :, None], per_aircraft[..., None, :]
+
+
+def _both(flag):
+    first, second = _pairs(flag)
+    return first & second
+
+
+def _difference(value):
+    first, second = _pairs(value)
+    return second - first
+
+
+def _exempt_by_course(s: SubSteps, dx, dy, on_sid):
+    """Whether courses diverge enough and one of a pair is past the point where their tracks cross.
+
+    Angles are compared by their cosines, quotients by the sign of numerator times denominator.
+    """
+    (ax, bx), (ay, by) = _pairs(jnp.sin(s.ground_track_rad)), _pairs(jnp.cos(s.ground_track_rad))
     determinant = bx * ay - by * ax
-    first = (dy * bx - dx * by) / determinant
-    second = (dy * ax - dx * ay) / determinant
-    return (first < 0) | (second < 0)
+    first = (dy * bx - dx * by) * determinant
+    second = (dy * ax - dx * ay) * determinant
+    east, north = _pairs(jnp.sin(s.heading_rad)), _pairs(jnp.cos(s.heading_rad))
+    cosine = east[0] * east[1] + north[0] * north[1]
+    diverging = jnp.where(_both(on_sid), np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
+    crossing = (cosine <= diverging) & (cosine >= np.cos(OPPOSITE_RAD))
+    return crossing & ((first < 0) | (second < 0))
+
+
+def judge(s: SubSteps, airborne_s, rule: PairRule):
+    """Return (game, raw) violating pairs `[..., N, N]`, upper triangle, of frames `[..., N]`.
+
+    raw is 3 nm and 1000 ft with no exemption; game adds the game's exemptions as executed
+    (parallel approaches, converging courses past their crossing, first 90 s, below 990 ft). Its
+    opposite-course exemption never fires: the distance change it tests is always zero.
+    """
+    dx, dy = _difference(s.x_nm), _difference(s.y_nm)
+    lateral2 = dx * dx + dy * dy
+    low = jnp.abs(_difference(s.altitude_ft)) < VERTICAL_FT
+    controllable, other = _pairs(s.controllable)
+    slot = jnp.arange(s.x_nm.shape[-1])
+    pair = _both(s.present & (s.phase > tr.WAITING)) & (controllable | other) & low
+    pair = pair & (slot[:, None] < slot)
+    raw = pair & (lateral2 < LATERAL_NM**2)
+
+    lined_up = on_course(s.x_nm, s.y_nm, s.ground_track_rad, rule.course)
+    minimum2 = jnp.where(_both(lined_up), rule.parallel_nm2, LATERAL_NM**2)
+    counted = (s.altitude_ft - rule.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
+    exempt = _exempt_by_course(s, dx, dy, rule.on_sid)
+    return pair & (lateral2 < minimum2) & _both(counted) & ~exempt, raw
 
 
 def violations(sub: SubSteps, traffic: Traffic, airborne_s, airport: Airport):
-    """Return (game, raw) violating pairs `[..., K, N, N]`, upper triangle.
+    """`judge` on all sub-steps at once: `[..., K, N, N]` each.
 
-    `traffic [..., N]` gives runway, route and category; `airborne_s [..., K, N]`. raw is 3 nm and
-    1000 ft with no exemption; game adds the game's exemptions as executed (parallel approaches,
-    converging courses past their crossing, first 90 s, below 990 ft). Its opposite-course
-    exemption never fires: the distance change it tests is always zero.
+    `traffic [..., N]` gives runway, route and category; `airborne_s [..., K, N]`.
     """
+    frames = jax.tree.map(lambda v: v[..., None, :], traffic)
+    return judge(sub, airborne_s, pair_rule(frames, airport))
 
-    def difference(v):
-        return v[..., None, :] - v[..., :, None]
 
-    static = jax.tree.map(lambda v: v[..., None, :], traffic)
-    dx, dy = difference(sub.x_nm), difference(sub.y_nm)
-    lateral = jnp.hypot(dx, dy)
-    low = jnp.abs(difference(sub.altitude_ft)) < VERTICAL_FT
-    flying = sub.present & (sub.phase > tr.WAITING)
-    either = sub.controllable[..., None, :] | sub.controllable[..., :, None]
-    n = sub.x_nm.shape[-1]
-    upper = jnp.triu(jnp.ones((n, n), bool), 1)
-    pair = flying[..., None, :] & flying[..., :, None] & either & upper & low
-    raw = pair & (lateral < LATERAL_NM)
+def count_frame(apart, losses, violating):
+    """Advance pair timers `apart` and loss counts by one frame; all `[N, N]`, the first two uint8.
 
-    on_course = established(sub.x_nm, sub.y_nm, sub.ground_track_rad, static, airport)
-    runway = jnp.maximum(static.runway, 0)
-    parallel = airport.parallel_minimum_nm[runway[..., :, None], runway[..., None, :]]
-    both = on_course[..., None, :] & on_course[..., :, None] & (parallel >= 0)
-    minimum = jnp.where(both & (difference(runway) != 0), parallel, LATERAL_NM)
-
-    leg = jnp.clip(static.leg, 0, airport.route_on_sid.shape[1] - 1)
-    on_sid = airport.route_on_sid[jnp.maximum(static.route, 0), leg] & (static.route >= 0)
-    both_sid = on_sid[..., None, :] & on_sid[..., :, None]
-    angle = jnp.abs(geometry.wrap_pi(difference(sub.heading_rad)))
-    crossing = angle >= jnp.where(both_sid, DIVERGING_SID_RAD, DIVERGING_RAD)
-    exempt = crossing & (angle <= OPPOSITE_RAD) & _passed_crossing(dx, dy, sub.ground_track_rad)
-
-    counted = (sub.altitude_ft - airport.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
-    counted = counted[..., None, :] & counted[..., :, None]
-    return pair & counted & (lateral < minimum) & ~exempt, raw
+    A loss is one pair from entry until it has been separated for 30 s.
+    """
+    new = violating & (apart >= SEPARATED_FRAMES)
+    apart = jnp.where(violating, 0, jnp.minimum(apart + 1, SEPARATED_FRAMES)).astype(jnp.uint8)
+    return apart, losses + new.astype(jnp.uint8)
 
 
 def count_losses(apart, violating):
-    """Advance the pair timers over K frames; return (new losses, timers).
+    """`count_frame` over `violating [K, N, N]`; return (new losses, timers)."""
 
-    `apart [N, N]` uint8, `violating [K, N, N]`. A loss is one pair from entry until it has been
-    separated for 30 s.
+    def frame(carry, now):
+        return count_frame(*carry, now), None
+
+    (apart, losses), _ = jax.lax.scan(frame, (apart, jnp.zeros_like(apart)), violating)
+    return jnp.sum(losses.astype(jnp.float32)), apart
+
+
+def _separation(ledger: Ledger, before: Traffic, during: Traffic, sub: SubSteps, airport: Airport):
+    """Judge and count every frame in one loop, so that no array of pairs outlives its frame.
+
+    Returns (losses by the game's rule, losses by the raw one, ledger).
     """
+    rule = pair_rule(during, airport)
+    age = jnp.where(during.airborne_s >= 0, during.airborne_s, -1e6)
+    none = jnp.zeros_like(ledger.apart_game)
 
-    def frame(timers, now):
-        new = now & (timers >= SEPARATED_FRAMES)
-        timers = jnp.where(now, 0, jnp.minimum(timers + 1, SEPARATED_FRAMES)).astype(jnp.uint8)
-        return timers, jnp.sum(new)
+    def frame(word, now):
+        number, s = now
+        airborne_s = age + jnp.where(before.valid, number * FRAME_S, 0.0)
+        judged = judge(s, airborne_s, rule)
+        apart_game, game, apart_raw, raw = _unpack(word)
+        game = count_frame(apart_game, game, judged[0])
+        return _pack(*game, *count_frame(apart_raw, raw, judged[1])), None
 
-    apart, losses = jax.lax.scan(frame, apart, violating)
-    return jnp.sum(losses).astype(jnp.float32), apart
+    frames = jnp.arange(1, sub.x_nm.shape[0] + 1)
+    word = _pack(ledger.apart_game, none, ledger.apart_raw, none)
+    word, _ = jax.lax.scan(frame, word, (frames, sub), unroll=UNROLL)
+    apart_game, game, apart_raw, raw = _unpack(word)
+    losses = [jnp.sum(count.astype(jnp.float32)) for count in (game, raw)]
+    return *losses, ledger.replace(apart_game=apart_game, apart_raw=apart_raw)
+
+
+def _pack(*columns):
+    """Four uint8 arrays as one uint32: a loop that carries one array judges a pair only once."""
+    return sum(column.astype(jnp.uint32) << (8 * i) for i, column in enumerate(columns))
+
+
+def _unpack(word):
+    return [(word >> (8 * i)).astype(jnp.uint8) for i in range(4)]
 
 
 def unimpeded_s(traffic: Traffic, airport: Airport):
@@ -196,13 +294,7 @@ def step_reward(
     """
     during = jax.tree.map(lambda b, a: jnp.where(before.valid, b, a), before, after)
     ledger, opened = _contact(ledger, during, remaining_s, airport)
-    frames = sub.x_nm.shape[-2]
-    age = jnp.where(during.airborne_s >= 0, during.airborne_s, -1e6)
-    offset = jnp.where(before.valid, jnp.arange(1, frames + 1)[:, None], 0) * FRAME_S
-    game, raw = violations(sub, during, age[None] + offset, airport)
-    loss_game, apart_game = count_losses(ledger.apart_game, game)
-    loss_raw, apart_raw = count_losses(ledger.apart_raw, raw)
-    ledger = ledger.replace(apart_game=apart_game, apart_raw=apart_raw)
+    loss_game, loss_raw, ledger = _separation(ledger, before, during, sub, airport)
     paid, ledger = _pay(ledger, events)
     arrival = during.category == tr.ARRIVAL
     landed = paid[:, EVENT_NAMES.index("ARRIVAL")]
