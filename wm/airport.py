@@ -46,6 +46,7 @@ class Airport:
     route_initial_ft: jax.Array  # [Q] altitude a departure is assigned when it takes off
     route_fly_over: jax.Array  # [Q, L] bool
     route_on_sid: jax.Array  # [Q, L] bool
+    route_after_nm: jax.Array  # [Q, L] distance over the fixes that follow
     stream_count: jax.Array  # []
     stream_category: jax.Array  # [S]
     stream_interval_s: jax.Array  # [S] mean time between spawns at the airport's own rate
@@ -85,6 +86,14 @@ def _pad(rows: list, shape: tuple[int, ...], fill: float = 0.0) -> np.ndarray:
     return out
 
 
+def _after_nm(waypoints: list[dict]) -> np.ndarray:
+    """Distance `[legs]` from every fix over the fixes after it; vector legs have no length."""
+    xy = np.asarray([(w["x_nm"] or 0.0, w["y_nm"] or 0.0) for w in waypoints]).reshape(-1, 2)
+    is_fix = np.asarray([w["vector_rad"] is None for w in waypoints], bool)
+    length = np.where(is_fix[1:] & is_fix[:-1], np.linalg.norm(np.diff(xy, axis=0), axis=1), 0.0)
+    return np.append(np.cumsum(length[::-1])[::-1], 0.0)[: len(waypoints)]
+
+
 def _routes(routes: list[dict], initial_altitude_ft: float) -> dict:
     """Route columns `[Q, L, ...]`; `routes` in id order, each {"waypoints": [{...}]}."""
     q = max(1, len(routes))
@@ -107,6 +116,7 @@ def _routes(routes: list[dict], initial_altitude_ft: float) -> dict:
         ),
         "route_fly_over": column(lambda w: w["fly_over"], 0, 0.0).astype(bool),
         "route_on_sid": column(lambda w: w["on_sid"], 0, 0.0).astype(bool),
+        "route_after_nm": _pad([_after_nm(r["waypoints"]) for r in routes], (q, length)),
     }
 
 

@@ -140,18 +140,12 @@ def current_fix(traffic: Traffic, airport: Airport, ahead: int = 0) -> dict[str,
 def route_left_nm(traffic: Traffic, airport: Airport):
     """Distance `[..., N]` (nm) over the remaining fixes, from the present position."""
     route = jnp.maximum(traffic.route, 0)
-    xy, is_fix = airport.route_xy_nm, airport.route_vector_rad < 0
-    both = is_fix[:, 1:] & is_fix[:, :-1]
-    legs = jnp.where(both, jnp.linalg.norm(xy[:, 1:] - xy[:, :-1], axis=-1), 0.0)
-    used = jnp.arange(legs.shape[1])[None] + 1 < airport.route_legs[:, None]
-    after = jnp.cumsum(jnp.where(used, legs, 0.0)[:, ::-1], axis=1)[:, ::-1]
-    after = jnp.pad(after, ((0, 0), (0, 1)))
-    leg = jnp.clip(traffic.leg, 0, after.shape[1] - 1)
+    leg = jnp.clip(traffic.leg, 0, airport.route_after_nm.shape[1] - 1)
     fix = current_fix(traffic, airport)
     first = jnp.where(
         fix["exists"] & (fix["vector_rad"] < 0), jnp.hypot(fix["dx_nm"], fix["dy_nm"]), 0.0
     )
-    return jnp.where(traffic.route >= 0, first + after[route, leg], 0.0)
+    return jnp.where(traffic.route >= 0, first + airport.route_after_nm[route, leg], 0.0)
 
 
 def runway_geometry(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
@@ -190,44 +184,43 @@ def airspace_margin_nm(x_nm, y_nm, altitude_ft, airport: Airport):
 
 
 def _pairs(traffic: Traffic):
-    """Relative position, altitude and closest approach of every pair, `[..., N, N]` each."""
-    sin, cos = jnp.sin(traffic.ground_track_rad), jnp.cos(traffic.ground_track_rad)
-    vx, vy = traffic.ground_speed_kt * sin / 3600.0, traffic.ground_speed_kt * cos / 3600.0
+    """Relative position and altitude of every pair, `[..., N, N]` each, and whether both fly."""
 
     def difference(v):
         return v[..., None, :] - v[..., :, None]
 
-    dx, dy = difference(traffic.x_nm), difference(traffic.y_nm)
-    rvx, rvy = difference(vx), difference(vy)
-    speed2 = rvx**2 + rvy**2
-    time = jnp.clip(-(dx * rvx + dy * rvy) / jnp.maximum(speed2, 1e-9), 0.0, LOOK_AHEAD_S)
-    closest = jnp.hypot(dx + rvx * time, dy + rvy * time)
     flying = traffic.valid & (traffic.phase > tr.WAITING)
     both = flying[..., None, :] & flying[..., :, None]
     both = both & ~jnp.eye(traffic.valid.shape[-1], dtype=bool)
-    return dx, dy, difference(traffic.altitude_ft), closest, time, both
+    return difference(traffic.x_nm), difference(traffic.y_nm), difference(traffic.altitude_ft), both
 
 
 def _nearest(traffic: Traffic) -> dict[str, jax.Array]:
-    """Features of each aircraft's nearest neighbour, altitude weighed as separation weighs it."""
-    dx, dy, above, closest, time, both = _pairs(traffic)
-    metric = jnp.hypot(jnp.hypot(dx, dy), above * VERTICAL_WEIGHT_NM_PER_FT)
-    metric = jnp.where(both, metric, jnp.inf)
-    index = jnp.argmin(metric, -1)[..., None]
+    """Features of each aircraft's nearest neighbour, altitude weighed as separation weighs it.
 
-    def pick(value, absent):
-        chosen = jnp.take_along_axis(value, index, -1)[..., 0]
-        return jnp.where(jnp.any(both, -1), chosen, absent)
-
-    x, y = pick(dx, 0.0), pick(dy, FAR_NM)
-    relative = geometry.bearing(x, y) - traffic.heading_rad
+    Only the search looks at pairs; everything else is worked out for the neighbour found.
+    """
+    dx, dy, above, both = _pairs(traffic)
+    squared = dx**2 + dy**2 + (above * VERTICAL_WEIGHT_NM_PER_FT) ** 2
+    index = jnp.argmin(jnp.where(both, squared, jnp.inf), -1)
+    exists = jnp.any(both, -1)
+    speed, track = traffic.ground_speed_kt / 3600.0, traffic.ground_track_rad
+    velocity = (speed * jnp.sin(track), speed * jnp.cos(track))
+    own = jnp.stack([traffic.x_nm, traffic.y_nm, traffic.altitude_ft, *velocity], axis=-1)
+    relative = jnp.take_along_axis(own, index[..., None], -2) - own
+    dx, dy, above, rvx, rvy = jnp.moveaxis(relative, -1, 0)
+    time = -(dx * rvx + dy * rvy) / jnp.maximum(rvx**2 + rvy**2, 1e-9)
+    time = jnp.clip(time, 0.0, LOOK_AHEAD_S)
+    closest = jnp.hypot(dx + rvx * time, dy + rvy * time)
+    x, y = jnp.where(exists, dx, 0.0), jnp.where(exists, dy, FAR_NM)
+    bearing = geometry.bearing(x, y) - traffic.heading_rad
     return {
         "nearest_distance_nm": jnp.minimum(jnp.hypot(x, y), FAR_NM),
-        "nearest_bearing_sin": jnp.sin(relative),
-        "nearest_bearing_cos": jnp.cos(relative),
-        "nearest_above_ft": jnp.clip(pick(above, 0.0), -20000.0, 20000.0),
-        "nearest_closest_nm": jnp.minimum(pick(closest, FAR_NM), FAR_NM),
-        "nearest_closest_s": pick(time, LOOK_AHEAD_S),
+        "nearest_bearing_sin": jnp.sin(bearing),
+        "nearest_bearing_cos": jnp.cos(bearing),
+        "nearest_above_ft": jnp.clip(jnp.where(exists, above, 0.0), -20000.0, 20000.0),
+        "nearest_closest_nm": jnp.minimum(jnp.where(exists, closest, FAR_NM), FAR_NM),
+        "nearest_closest_s": jnp.where(exists, time, LOOK_AHEAD_S),
     }
 
 
@@ -336,13 +329,12 @@ def observe(scene: Scene, airport: Airport) -> dict:
     Keys: aircraft [N, F] float32, aircraft_mask [N] bool, global_state [G] float32,
     action_mask {aircraft [N+1], verb [N, 5], altitude [N, 9], heading [N, 7], speed [N, 4]}.
     """
-    columns = aircraft_features(scene, airport)
-    aircraft = jnp.stack(
-        [columns[n].astype(jnp.float32) / SCALES[n] for n in FEATURES], axis=-1
-    )
+    columns, valid = aircraft_features(scene, airport), scene.traffic.valid
+    # Masked before they are stacked: what follows a stack in one kernel is computed per column.
+    masked = [jnp.where(valid, columns[n].astype(jnp.float32) / SCALES[n], 0.0) for n in FEATURES]
     return {
-        "aircraft": jnp.where(scene.traffic.valid[..., None], aircraft, 0.0),
-        "aircraft_mask": scene.traffic.valid,
+        "aircraft": jnp.stack(masked, axis=-1),
+        "aircraft_mask": valid,
         "global_state": _global_state(scene, airport),
         "action_mask": commands.legal_mask(scene.traffic, airport),
     }
@@ -350,7 +342,7 @@ def observe(scene: Scene, airport: Airport) -> dict:
 
 def conflict_matrix(scene: Scene):
     """Symmetric `[..., N, N]`: 1 within 3 nm and 1000 ft, 0.5 within 4 nm and 1000 ft, else 0."""
-    dx, dy, above, _, _, both = _pairs(scene.traffic)
+    dx, dy, above, both = _pairs(scene.traffic)
     lateral = jnp.hypot(dx, dy)
     level = both & (jnp.abs(above) < 1000.0)
     return jnp.where(level & (lateral < 3.0), 1.0, jnp.where(level & (lateral < 4.0), 0.5, 0.0))
