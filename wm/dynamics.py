@@ -46,6 +46,7 @@ CATEGORICAL = {
 BINARY = {"autopilot": 1, "approach_clearance": 1, "events": len(EVENT_NAMES)}
 SCALAR = {"localizer_gain": 1, "free_altitude": 1, "free_speed": 1}
 GAIN_SCALE, FREE_ALTITUDE_FT, FREE_SPEED_KT = 20.0, 2000.0, 50.0
+PROBE_PERIOD = 4  # steps in which every environment is probed once
 COLLISION_NM, COLLISION_FT = 0.05 / tr.KM_PER_NM, 160.0
 
 
@@ -99,10 +100,55 @@ def _predict_batch(axis_size, in_batched, weights, member, features):
         apply = jax.vmap(lambda m, x: network.apply(jax.tree.map(lambda w: w[m], weights), x))
         out = apply(member, features)
     else:
-        blocks = features.reshape((members, axis_size // members) + features.shape[1:])
+        blocks = features.reshape((members, axis_size // members, *features.shape[1:]))
         out = jax.vmap(network.apply)(weights, blocks)
-        out = jax.tree.map(lambda y: y.reshape((axis_size,) + y.shape[2:]), out)
+        out = jax.tree.map(lambda y: y.reshape((axis_size, *y.shape[2:])), out)
     return out, jax.tree.map(lambda _: True, out)
+
+
+@jax.custom_batching.custom_vmap
+def probe_disagreement(weights, member, features, outputs, valid, tick):
+    """How much a second member disagrees with `member`'s `outputs` on the same features.
+
+    One environment `[N, ...]`; returns a scalar in [0, 1], see `disagreement`. Under vmap over E
+    environments a quarter of each member's block is probed, the one that `tick` (the step's
+    number) of the first environment points at; the others read 0. Where E is not divisible by
+    4 M, and for one environment, every step probes all.
+    """
+    second = predict(_neighbours(weights), member, features)
+    return disagreement(outputs, second, valid)
+
+
+@probe_disagreement.def_vmap
+def _probe_batch(axis_size, in_batched, weights, *per_environment):
+    if any(jax.tree.leaves(in_batched[0])):
+        raise ValueError("probe_disagreement batches over environments only: weights unbatched")
+    member, features, outputs, valid, tick = jax.tree.map(
+        lambda b, x: x if b else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
+        tuple(in_batched[1:]),
+        per_environment,
+    )
+    neighbours = _neighbours(weights)
+    members = jax.tree.leaves(weights)[0].shape[0]
+    if axis_size % (members * PROBE_PERIOD):
+        second = jax.vmap(predict, (None, 0, 0))(neighbours, member, features)
+        return jax.vmap(disagreement)(outputs, second, valid), True
+    quarter = tick[0] % PROBE_PERIOD
+
+    def probed(x):
+        parts = x.reshape((members, PROBE_PERIOD, -1, *x.shape[1:]))
+        return jax.lax.dynamic_index_in_dim(parts, quarter, 1, keepdims=False)
+
+    features, outputs, valid = jax.tree.map(probed, (features, outputs, valid))
+    second = jax.vmap(network_of(weights).apply)(neighbours, features)
+    found = jax.vmap(jax.vmap(disagreement))(outputs, second, valid)
+    now = jnp.arange(PROBE_PERIOD)[:, None] == quarter
+    return jnp.where(now, found[:, None], 0.0).reshape(axis_size), True
+
+
+def _neighbours(weights):
+    """The weights of member m - 1 in the place of member m."""
+    return jax.tree.map(lambda w: jnp.roll(w, 1, axis=0), weights)
 
 
 @struct.dataclass
@@ -126,7 +172,7 @@ def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
         return drawn | {n: outputs[n] > 0 for n in BINARY}
     shape = outputs["heading"].shape[:-1]
     width = len(CATEGORICAL) + sum(BINARY.values())
-    uniform = jax.random.uniform(key, shape + (width,))
+    uniform = jax.random.uniform(key, (*shape, width))
     drawn = {}
     for i, name in enumerate(CATEGORICAL):
         upto = jnp.cumsum(jax.nn.softmax(outputs[name], -1), -1)
@@ -196,8 +242,7 @@ def _write_panel(before: Traffic, t: Traffic, d: Decision, airport: Airport) -> 
 def _clocks(before: Traffic, t: Traffic, d: Decision) -> Traffic:
     """Advance every clock by one step; a change within the step restarts its clock there."""
     phase_frame = d.guidance.phase_frame
-    since_change = (NEVER - phase_frame) * FRAME_S
-    changed = phase_frame < NEVER
+    since_change, changed = (NEVER - phase_frame) * FRAME_S, phase_frame < NEVER
     took_off = changed & (d.guidance.phase == tr.TAKEOFF)
     contact = d.fate == CONTACT
     return t.replace(
@@ -253,15 +298,15 @@ def _runways(before: Scene, t: Traffic, airport: Airport):
 def collisions(sub: tr.SubSteps):
     """Aircraft `[N]` that came within 0.05 km and 160 ft of another inside the airspace."""
 
-    def frame(hit, s):
-        inside = s.present & s.controllable & (s.phase > tr.WAITING)
-        close = (jnp.hypot(s.x_nm[:, None] - s.x_nm, s.y_nm[:, None] - s.y_nm) < COLLISION_NM) & (
-            jnp.abs(s.altitude_ft[:, None] - s.altitude_ft) < COLLISION_FT
-        )
-        close = close & inside[:, None] & inside & ~jnp.eye(inside.shape[0], dtype=bool)
-        return hit | jnp.any(close, -1), None
+    def difference(v):
+        return v[:, None, :] - v[:, :, None]
 
-    return jax.lax.scan(frame, jnp.zeros(sub.x_nm.shape[-1:], bool), sub)[0]
+    inside = sub.present & sub.controllable & (sub.phase > tr.WAITING)
+    squared = difference(sub.x_nm) ** 2 + difference(sub.y_nm) ** 2
+    close = (squared < COLLISION_NM**2) & (jnp.abs(difference(sub.altitude_ft)) < COLLISION_FT)
+    others = ~jnp.eye(inside.shape[-1], dtype=bool)
+    close = close & inside[:, None, :] & inside[:, :, None] & others
+    return jnp.any(jnp.any(close, -1), 0)
 
 
 def transition(scene: Scene, decision: Decision, legs: dict, airport: Airport):
@@ -275,20 +320,17 @@ def transition(scene: Scene, decision: Decision, legs: dict, airport: Airport):
     moved, sub = kn.advance(scene, decision.guidance, legs, airport)
     t = _clocks(before, _write_panel(before, moved.traffic, decision, airport), decision)
     queue, runways = _runways(scene, t, airport)
+    since_spawn_s = scene.since_spawn_s + jnp.where(scene.since_spawn_s >= 0, STEP_S, 0.0)
     hit = collisions(sub) & before.valid & ~kn.on_ground(t, airport)
     fate = jnp.where(hit, LOST, decision.fate)
-    events = decision.events & before.valid[:, None]
-    for name in (*FATE_EVENTS.values(), "COLLISION"):
-        events = events.at[:, EVENT_NAMES.index(name)].set(False)
-    for code, name in FATE_EVENTS.items():
-        events = events.at[:, EVENT_NAMES.index(name)].set(fate == code)
-    events = events.at[:, EVENT_NAMES.index("COLLISION")].set(hit)
+    drawn = decision.events & before.valid[:, None]
+    events = {name: drawn[:, i] for i, name in enumerate(EVENT_NAMES)}
+    events |= {name: fate == code for code, name in FATE_EVENTS.items()} | {"COLLISION": hit}
+    events = jnp.stack([events[name] for name in EVENT_NAMES], axis=-1)
     after = moved.replace(
         traffic=t.replace(queue_position=queue),
         runways=runways,
-        since_spawn_s=jnp.where(
-            scene.since_spawn_s >= 0, scene.since_spawn_s + STEP_S, scene.since_spawn_s
-        ),
+        since_spawn_s=since_spawn_s,
         time_s=scene.time_s + STEP_S,
     )
     return after, sub, events, before.valid & (fate > CONTACT)

@@ -34,6 +34,7 @@ class ResetRows:
     scene: Scene
     airport_id: jax.Array
     next_id: jax.Array
+    potential: jax.Array
     observation: Any
 
 
@@ -63,7 +64,8 @@ class EnvState(environment.EnvState):
     next_id: jax.Array
     member: jax.Array
     traffic_rate: jax.Array
-    disagreement: jax.Array
+    potential: jax.Array  # reward.potential of the scene
+    disagreement: jax.Array  # of the last step, 0 where it was not probed
 
 
 class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
@@ -83,11 +85,10 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         return self._params
 
     def _airport(self, params: EnvParams, airport_id):
-        """This sector's tables; a single airport needs no gather."""
+        """This sector's tables and restriction legs; a single airport needs no gather."""
         if params.airports.elevation_ft.shape[0] == 1:
             airport_id = 0
-        tables = (params.airports, params.legs, params.spawns)
-        return jax.tree.map(lambda x: x[airport_id], tables)
+        return jax.tree.map(lambda x: x[airport_id], (params.airports, params.legs))
 
     def reset_env(self, key, params: EnvParams):
         """Start from a recorded state."""
@@ -107,6 +108,7 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
             next_id=row.next_id,
             member=jax.random.randint(key_member, (), 0, members),
             traffic_rate=rate,
+            potential=row.potential,
             disagreement=jnp.zeros(()),
         )
         return self._apply_transition_gradient_policy(row.observation, state)
@@ -114,15 +116,15 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state: EnvState, action, params: EnvParams):
         """One decision: command, network, ten frames, reward, removals, spawns."""
         key_draw, key_spawn = jax.random.split(key)
-        airport, legs, spawns = self._airport(params, state.airport_id)
+        airport, legs = self._airport(params, state.airport_id)
         before = state.scene.traffic
         scene = state.scene.replace(traffic=commands.apply(before, action, airport))
         columns = features.dynamics_features(scene, legs, airport)
-        stacked = features.stack_features(columns)
+        stacked = features.stack_features(columns, jnp.bfloat16)
         outputs = dynamics.predict(params.weights, state.member, stacked)
-        probe = jax.tree.map(lambda w: jnp.roll(w, 1, axis=0), params.weights)
-        second = dynamics.predict(probe, state.member, stacked)
-        u = dynamics.disagreement(outputs, second, before.valid)
+        u = dynamics.probe_disagreement(
+            params.weights, state.member, stacked, outputs, before.valid, state.time
+        )
 
         decision = dynamics.decide(outputs, scene.traffic, key_draw if self._sample else None)
         after, sub, events, removed = dynamics.transition(scene, decision, legs, airport)
@@ -133,20 +135,27 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         )
         after = after.replace(traffic=sp.free_slots(after.traffic, removed))
         after, next_id, overflow = sp.spawn(
-            after, params.hazard, spawns, state.traffic_rate, state.next_id, key_spawn, airport
+            after,
+            params.hazard,
+            params.spawns,
+            state.airport_id,
+            state.traffic_rate,
+            state.next_id,
+            key_spawn,
+            airport,
         )
         new = state.replace(
             time=state.time + 1,
             scene=after,
             ledger=ledger,
             next_id=next_id,
+            potential=reward.potential(after.traffic, airport),
             disagreement=u,
         )
-        potential = [reward.potential(s.traffic, airport) for s in (state.scene, after)]
         info = {
             "reward_terms": terms,
             "metrics": metrics | {"overflow": overflow.astype(jnp.float32)},
-            "potential": jnp.stack(potential),
+            "potential": jnp.stack([state.potential, new.potential]),
             "disagreement": u,
         }
         obs = observe.observe(after, airport)
@@ -155,7 +164,7 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
 
     def observe(self, key, state: EnvState, action, params: EnvParams):
         """The observation of a state; `key` and `action` do not matter."""
-        airport, _, _ = self._airport(params, state.airport_id)
+        airport, _ = self._airport(params, state.airport_id)
         return observe.observe(state.scene, airport)
 
     def is_terminated(self, state: EnvState, params: EnvParams):
@@ -190,14 +199,19 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
 
 def build_rows(scenes: Scene, airport_id, airports: Airport) -> ResetRows:
     """Reset rows from recorded scenes `[B, ...]` (slots as in play) of airports `airport_id [B]`."""
-    view = jax.jit(
-        jax.vmap(lambda scene, i: observe.observe(scene, ap.select(airports, i)))
-    )
+    ids = jnp.asarray(airport_id, jnp.int32)
+
+    def view(scene, i):
+        place = ap.select(airports, i)
+        return observe.observe(scene, place), reward.potential(scene.traffic, place)
+
+    observation, potential = jax.jit(jax.vmap(view))(scenes, ids)
     return ResetRows(
         scene=scenes,
-        airport_id=jnp.asarray(airport_id, jnp.int32),
+        airport_id=ids,
         next_id=jnp.max(scenes.traffic.id, -1).astype(jnp.int32) + 1,
-        observation=view(scenes, jnp.asarray(airport_id, jnp.int32)),
+        potential=potential,
+        observation=observation,
     )
 
 

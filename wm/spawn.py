@@ -13,13 +13,15 @@ from wm import traffic as tr
 from wm.airport import Airport
 from wm.traffic import STEP_S, Scene, Traffic
 
+MAX_SPAWNS = 4  # per step; further streams keep waiting and spawn on the following ones
+
 
 @struct.dataclass
 class SpawnTable:
-    """Recorded first sights of one airport's streams."""
+    """Recorded first sights of every airport's streams."""
 
-    rows: Traffic  # [S, J]
-    count: jax.Array  # [S] rows used
+    rows: Traffic  # [A, S, J]
+    count: jax.Array  # [A, S] rows used
 
 
 class HazardNetwork(nn.Module):
@@ -62,39 +64,56 @@ def spawn_logits(weights, clock_s, traffic_rate, airport: Airport):
     return jnp.where(jnp.arange(logits.shape[-1]) < airport.stream_count, logits, -jnp.inf)
 
 
-def spawn(scene: Scene, weights, table: SpawnTable, traffic_rate, next_id, key, airport: Airport):
+def _first_sights(table: SpawnTable, airport_id, stream, uniform) -> Traffic:
+    """One row `[k]` of the table for each stream `[k]`, drawn by `uniform [k]`."""
+    count = table.count[airport_id][stream]
+    row = jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
+    packed = tr.to_table(table.rows, jnp)  # one gather instead of one for each field
+    return tr.from_table(Traffic, packed[airport_id, stream, row])
+
+
+def spawn(
+    scene: Scene, weights, table: SpawnTable, airport_id, traffic_rate, next_id, key, airport: Airport
+):
     """Let streams spawn into free slots; return (scene, next id, overflow count).
 
     Every spawning stream takes the lowest free slot, in stream order; what finds none is counted.
+    `table [A, ...]` is that of all airports, `airport` the one with index `airport_id`.
     """
     key_when, key_which = jax.random.split(key)
-    t = scene.traffic
+    t, most = scene.traffic, jnp.arange(MAX_SPAWNS)
     # The clock was advanced by the step during which the spawn happens.
     clock = stream_clock(scene) - STEP_S
     logits = spawn_logits(weights, clock, traffic_rate, airport)
-    spawned = jax.random.uniform(key_when, logits.shape) < jax.nn.sigmoid(logits)
-    spawned = spawned & (table.count > 0)
+    due = jax.random.uniform(key_when, logits.shape) < jax.nn.sigmoid(logits)
+    due = due & (table.count[airport_id] > 0)
+    spawned = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
     uniform = jax.random.uniform(key_which, logits.shape)
-    row = jnp.minimum((uniform * table.count).astype(jnp.int32), table.count - 1)
 
-    order = jnp.cumsum(spawned) - 1  # [S]
-    free_rank = jnp.cumsum(~t.valid) - 1  # [N]
-    takes = ~t.valid[:, None] & spawned & (free_rank[:, None] == order)  # [N, S]
-    fills = jnp.any(takes, -1)
-    stream = jnp.argmax(takes, -1)
-    fresh = jax.tree.map(lambda x: x[stream, row[stream]], table.rows)
+    which = spawned & (jnp.cumsum(spawned) - 1 == most[:, None])  # [MAX_SPAWNS, S]
+    free = ~t.valid & (jnp.cumsum(~t.valid) - 1 == most[:, None])  # [MAX_SPAWNS, N]
+    takes = free & jnp.any(which, -1, keepdims=True)
+    stream = jnp.argmax(which, -1)
+    fresh = _first_sights(table, airport_id, stream, uniform[stream])
     waiting = t.valid & (t.phase == tr.WAITING)
-    queue = jnp.sum(waiting[None, :] & (t.runway[None, :] == fresh.runway[:, None]), -1)
+    queue = jnp.sum(waiting & (t.runway == fresh.runway[:, None]), -1)
     fresh = fresh.replace(
-        id=next_id + free_rank,
+        id=next_id + most,
         stream=stream,
         queue_position=jnp.where(fresh.phase == tr.WAITING, queue, -1),
     )
-    merged = jax.tree.map(lambda a, b: jnp.where(fills, a, b).astype(b.dtype), fresh, t)
-    clock = jnp.where(spawned, 0.0, scene.since_spawn_s)
-    overflow = jnp.sum(spawned) - jnp.sum(fills)
-    scene = scene.replace(traffic=merged, since_spawn_s=clock)
-    return scene, next_id + jnp.sum(fills), overflow
+
+    def merge(old, new):
+        for i in range(MAX_SPAWNS):
+            old = jnp.where(takes[i], new[i], old).astype(old.dtype)
+        return old
+
+    filled = jnp.sum(takes)
+    scene = scene.replace(
+        traffic=jax.tree.map(merge, t, fresh),
+        since_spawn_s=jnp.where(spawned, 0.0, scene.since_spawn_s),
+    )
+    return scene, next_id + filled, jnp.sum(spawned) - filled
 
 
 def free_slots(t: Traffic, removed) -> Traffic:
