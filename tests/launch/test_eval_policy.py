@@ -3,15 +3,20 @@
 import json
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import cli
 from configs.evaluation import EvaluationConfig
+from configs.ppo import NetworkConfig
 from configs.recording import Wind
 from launch import episodes, eval_policy, radar, scoreboard
-from wm import checkpoints
+from rl.networks import SetPolicy
+from rl.policy import describe, init_params
+from tests.rl.toys import Sector, SectorParams
+from wm import checkpoints, commands
 
 
 def episode(total, overflow=0, **changes):
@@ -113,6 +118,28 @@ def test_errors_are_one_line(monkeypatch, tmp_path, capsys, arguments, message):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert message in errors[0]
+
+
+def save_policy(folder, seed):
+    """An untrained network where a PPO run would have left its policy."""
+    network = SetPolicy(NetworkConfig(width=8, heads=2))
+    seen, _ = Sector().reset(jax.random.key(0), SectorParams())
+    params = init_params(network, jax.random.key(seed), seen)
+    checkpoints.save(folder / "policy", 1, params, describe(network, seen))
+    return folder
+
+
+def test_a_trained_policy_is_known_by_its_parameters(tmp_path):
+    one, other = (save_policy(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
+    run_folder, policy_folder = (episodes.contestant(str(path), 3) for path in (one, one / "policy"))
+    assert run_folder.name == policy_folder.name == "policy"
+    assert run_folder.digest == policy_folder.digest != episodes.contestant(str(other), 3).digest
+    config = EvaluationConfig(policies=(str(one), "noop", str(other), "noop"))
+    names = [who.name for who in eval_policy.contestants(config)]
+    assert names == ["policy", "noop", "policy_2"]
+    seen, _ = Sector().reset(jax.random.key(3), SectorParams())
+    action, _ = run_folder.policy.act(run_folder.player._params, (), seen, jax.random.key(4))
+    assert commands.is_legal(action, seen["action_mask"])
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path):
