@@ -1,0 +1,75 @@
+"""How badly predicted tracks come together, by the separation rule of the reward with a margin around it.
+
+Letters: N aircraft, C candidates, T look-ahead steps.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl.lookahead import LOOK_STEP_S, LOOK_STEPS, Track, View
+from wm.geometry import wrap_pi
+from wm.reward import DIVERGING_RAD, LATERAL_NM, LOW_FT, OPPOSITE_RAD, VERTICAL_FT, YOUNG_S
+
+TAKEOFF_TO_CLIMB_S = 35.0  # from the start of the roll to phase CLIMB
+FULL_NM = LATERAL_NM + 0.3  # closer than this is as bad as it gets
+EDGE_NM = LATERAL_NM + 1.2  # ... and from here on, plus EDGE_GROWTH, harmless
+EDGE_GROWTH_NM_S = 0.008
+CERTAIN_S = 50.0  # predictions weigh less from here to the end of the look-ahead
+LAST_WEIGHT = 0.3
+CLOSING_FT = 120.0  # added to the vertical minimum while a pair comes closer vertically
+CLOSING_GROWTH_FT_S = 1.5
+FIRST_SHARE = 0.35  # how much of a conflict is left to the arrival that lands first
+DIVERGING_WEIGHT = 0.15  # an exempt pair may stop diverging
+
+
+def _moments():
+    """Seconds ahead and weight of every step, `[T, 1, 1, 1]`."""
+    seconds = LOOK_STEP_S * np.arange(1, LOOK_STEPS + 1, dtype=np.float32)
+    late = np.clip((seconds - CERTAIN_S) / (seconds[-1] - CERTAIN_S), 0.0, 1.0)
+    weight = 1.0 - (1.0 - LAST_WEIGHT) * late
+    return seconds[:, None, None, None], weight[:, None, None, None]
+
+
+def _diverging(dx, dy, own, other):
+    """Whether the game exempts a pair: crossing courses of which one is past the crossing point."""
+    angle = jnp.abs(wrap_pi(other - own))
+    ax, ay, bx, by = jnp.sin(own), jnp.cos(own), jnp.sin(other), jnp.cos(other)
+    determinant = bx * ay - by * ax
+    determinant = jnp.where(jnp.abs(determinant) < 1e-6, 1e-6, determinant)
+    passed = ((dy * bx - dx * by) / determinant < 0) | ((dy * ax - dx * ay) / determinant < 0)
+    return passed & (angle >= DIVERGING_RAD) & (angle <= OPPOSITE_RAD)
+
+
+def severity(v: View, track: Track, due_s) -> jax.Array:
+    """Severity `[N, C]` of each candidate: summed over the others (no new command), worst moment each.
+
+    Of two arrivals the one that is `due_s [N]` to land later is meant to give way.
+    """
+    seconds, weight = _moments()
+    own = jax.tree.map(lambda a: a[..., None], track)  # [T, N, C, 1]
+    other = jax.tree.map(lambda a: a[:, None, None, :, 0], track)  # [T, 1, 1, N]
+    dx, dy = other.x - own.x, other.y - own.y
+    lateral = jnp.hypot(dx, dy)
+    edge = EDGE_NM + EDGE_GROWTH_NM_S * seconds
+    near = jnp.clip((edge - lateral) / (edge - FULL_NM), 0.0, 1.0)
+
+    gap = jnp.maximum(other.lowest - own.altitude, own.lowest - other.altitude)
+    vertical = jnp.maximum(gap, 0.0)
+    first = jnp.abs(v.altitude[None, :] - v.altitude[:, None])[None, :, None, :]
+    first = jnp.broadcast_to(first, vertical[:1].shape)
+    closing = vertical < jnp.concatenate([first, vertical[:-1]]) - 1.0
+    top = VERTICAL_FT + jnp.where(closing, CLOSING_FT + CLOSING_GROWTH_FT_S * seconds, 0.0)
+    level = jnp.clip((top - vertical) / (top - 0.95 * VERTICAL_FT), 0.0, 1.0)
+
+    young = v.since_climb_s + TAKEOFF_TO_CLIMB_S + seconds[..., 0] < YOUNG_S  # [T, 1, N]
+    ignored = (track.altitude - v.elevation < LOW_FT) | jnp.swapaxes(young, 1, 2)
+    ignored = ignored[..., None] | ignored[:, None, None, :, 0]
+    exempt = _diverging(dx, dy, own.heading, other.heading)
+    danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)
+    danger = jnp.max(jnp.where(ignored, 0.0, danger), axis=0)  # [N, C, N]
+    pair = v.flying[:, None] & v.flying[None, :] & ~jnp.eye(v.flying.shape[0], dtype=bool)
+    pair = pair & (v.controllable[:, None] | v.controllable[None, :])
+    first = v.arrival[:, None] & v.arrival[None, :] & (due_s[:, None] < due_s[None, :])
+    share = jnp.where(pair, jnp.where(first, FIRST_SHARE, 1.0), 0.0)
+    return jnp.sum(share[:, None, :] * danger, axis=-1)
