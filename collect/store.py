@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -211,6 +212,21 @@ def _lock(directory: Path):
             f"another process is recording into {directory}: wait for it, or choose another"
         ) from None
     return file
+
+
+def wait_until_free(directory: Path | str, patience_s: float) -> None:
+    """Wait until nobody writes into a directory; raises DataError after `patience_s` seconds.
+
+    The worker of a killed recorder ends within a decision, but may first finish storing an episode.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return _lock(Path(directory)).close()
+        except DataError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _sync(path: str) -> None:

@@ -24,6 +24,8 @@ CPU_ONLY = {
     "OMP_NUM_THREADS": "1",
 }
 
+ORPHAN_PATIENCE_S = 60.0  # for workers of a killed recorder to notice that they are alone
+
 
 def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
     """The episodes a configuration asks for, in order; `hashes` are those of its policies."""
@@ -48,14 +50,13 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
         )
 
 
-def work(config: RecordingConfig, jobs: list, directory: Path, reports) -> None:
-    """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs."""
+def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: int) -> None:
+    """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs; ends with its parent."""
     from collect.browser import GameError
     from collect.record import record
     from collect.store import DataError, EpisodeWriter
     from launch import players
 
-    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
 
     def on_step():
@@ -112,6 +113,8 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
     def stored() -> set[str]:
         return store.stored_keys(store.written_directories(config.out)) & wanted
 
+    for directory in store.written_directories(config.out):
+        store.wait_until_free(directory, ORPHAN_PATIENCE_S)
     have = stored()
     missing = [job for job in jobs if job.key not in have]
     if not missing:
@@ -121,7 +124,8 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
     reports = context.Queue()
     workers = [
         context.Process(
-            target=work, args=(config, missing[i::number], config.out / f"worker-{i:03d}", reports)
+            target=work,
+            args=(config, missing[i::number], config.out / f"worker-{i:03d}", reports, os.getpid()),
         )
         for i in range(number)
     ]

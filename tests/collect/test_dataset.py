@@ -91,11 +91,12 @@ def test_episodes_are_appended_and_known_by_their_keys(tmp_path, one):
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with (
-        store.EpisodeWriter(tmp_path),
-        pytest.raises(store.DataError, match="another process is recording"),
-    ):
-        store.EpisodeWriter(tmp_path)
+    with store.EpisodeWriter(tmp_path):
+        with pytest.raises(store.DataError, match="another process is recording"):
+            store.EpisodeWriter(tmp_path)
+        with pytest.raises(store.DataError, match="wait for it"):
+            store.wait_until_free(tmp_path, 0.3)
+    store.wait_until_free(tmp_path, 0.0)
     store.EpisodeWriter(tmp_path).close()
 
 
