@@ -34,6 +34,7 @@ class BenchConfig:
     """Options of launch.bench."""
 
     checkpoint: Path | None = None  # world model; None: the packaged one
+    airport: str = "kabq"
     out: Path = Path("runs/bench")
     envs: tuple[int, ...] = (4096, 16384, 65536)  # per device, environment alone
     ppo_envs: int = 16384  # per device, PPO
@@ -153,8 +154,11 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark and print a table."""
     config = cli.parse(BenchConfig, argv)
     with runs.one_line_errors(CheckpointError, ValueError):
-        env, params = gymnax.make("OpenScopeWM-v0", checkpoint=config.checkpoint)
+        env, params = gymnax.make(
+            "OpenScopeWM-v0", checkpoint=config.checkpoint, airport=config.airport
+        )
         rows = {}
+        config.out.mkdir(parents=True, exist_ok=True)
         for devices in config.devices:
             jobs = {
                 f"env_d{devices}_{n}": partial(environment_rate, env, params, n, devices, config)
@@ -170,8 +174,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"compile and first call {r['compile_and_first_s']:.1f} s",
                     flush=True,
                 )
-        config.out.mkdir(parents=True, exist_ok=True)
-        write_json(config.out / "bench.json", {**runs.provenance(), "rows": rows})
+                write_json(config.out / "bench.json", {**runs.provenance(), "rows": rows})
         if config.record:
             records.write(config.record, figures(rows, config))
 

@@ -47,6 +47,8 @@ class Arguments:
     """gymnax id."""
     checkpoint: Path | None = None
     """World model for OpenScopeWM-v0; the packaged one if left out."""
+    airport: str | None = None
+    """Train at this airport of the world model alone; at all it knows if left out."""
     backend: parallel.Backend = "pmap"
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
@@ -84,7 +86,7 @@ class Run:
         return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.devices}
 
 
-def make_environment(name: str, checkpoint: Path | None):
+def make_environment(name: str, checkpoint: Path | None, airport: str | None):
     """(env, params) by gymnax id. Raises TrainingError for an unknown id."""
     if name not in gymnax.registered_envs:
         import wm.env  # noqa: F401  registers OpenScopeWM-v0
@@ -92,12 +94,13 @@ def make_environment(name: str, checkpoint: Path | None):
         raise TrainingError(
             f"no environment called {name!r}; known are {', '.join(sorted(gymnax.registered_envs))}"
         )
-    return gymnax.make(name, **({"checkpoint": checkpoint} if checkpoint else {}))
+    options = {"checkpoint": checkpoint, "airport": airport}
+    return gymnax.make(name, **{k: v for k, v in options.items() if v is not None})
 
 
 def prepare(arguments: Arguments) -> Run:
     devices = len(parallel.devices(arguments.devices))
-    env, env_params = make_environment(arguments.env, arguments.checkpoint)
+    env, env_params = make_environment(arguments.env, arguments.checkpoint, arguments.airport)
     spaces = env.observation_space(env_params), env.action_space(env_params)
     network = networks.for_spaces(*spaces, arguments.ppo.network)
     learner = PPO(env, network, arguments.ppo, arguments.ppo.updates(devices), parallel.AXIS)

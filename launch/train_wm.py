@@ -198,7 +198,8 @@ def main(argv: list[str] | None = None) -> None:
         data = training_data(tables, recorded, config.members, config.seed)
         print(f"{len(data.episode):,} aircraft-steps of {data.bootstrap.shape[1]} episodes")
         state = train(config, data)
-        save_state(config, state, config.steps)
+        if checkpoints.latest_step(config.out / "fit") != config.steps:
+            save_state(config, state, config.steps)
         params = bundle.build(
             state.weights, state.hazard, tables, recorded, config.rows, config.slots
         )

@@ -13,7 +13,7 @@ import numpy as np
 from flax import serialization, traverse_util
 
 from wm import airport as ap
-from wm import checkpoints
+from wm import checkpoints, dynamics, features
 from wm import kinematics as kn
 from wm import traffic as tr
 from wm.airport import Airport
@@ -24,6 +24,7 @@ from wm.traffic import Runways, Scene, Traffic
 
 PACKAGED = Path(__file__).parent / "data" / "default"
 SPAWN_ROWS = 48  # J
+KNOWN = 0.999  # share of recorded states in which imagination goes on
 
 
 def take_slots(traffic: Traffic, slots: int) -> Traffic | None:
@@ -112,8 +113,31 @@ def build(
         "spawns": spawns,
         "scenes": _stack_padded(scenes),
         "airport_id": np.asarray(ids, np.int32),
+        "disagreement_limit": np.float32(2.0),
     }
-    return assemble(arrays)
+    params = assemble(arrays)
+    return params.replace(disagreement_limit=disagreement_quantile(params))
+
+
+@jax.jit
+def disagreement_quantile(params: EnvParams):
+    """The ensemble's disagreement `[]` that KNOWN of the recorded states stay below."""
+
+    def one(scene, i):
+        airport, legs = ap.select((params.airports, params.legs), i)
+        columns = features.dynamics_features(scene, legs, airport)
+        stacked = features.stack_features(columns)
+        outputs = [
+            dynamics.network_of(params.weights).apply(
+                jax.tree.map(lambda w, m=m: w[m], params.weights), stacked
+            )
+            for m in range(2 if members > 1 else 1)
+        ]
+        return dynamics.disagreement(outputs[0], outputs[-1], scene.traffic.valid)
+
+    members = jax.tree.leaves(params.weights)[0].shape[0]
+    rows = params.rows
+    return jnp.quantile(jax.vmap(one)(rows.scene, rows.airport_id), KNOWN)
 
 
 def assemble(arrays: dict) -> EnvParams:
@@ -127,6 +151,7 @@ def assemble(arrays: dict) -> EnvParams:
         legs=jax.vmap(kn.restriction_legs)(airports),
         spawns=arrays["spawns"],
         rows=build_rows(arrays["scenes"], arrays["airport_id"], airports),
+        disagreement_limit=arrays["disagreement_limit"],
     )
 
 
@@ -138,6 +163,7 @@ def _arrays(params: EnvParams) -> dict:
         "spawns": params.spawns,
         "scenes": params.rows.scene,
         "airport_id": params.rows.airport_id,
+        "disagreement_limit": params.disagreement_limit,
     }
 
 
@@ -154,10 +180,11 @@ def _scene(d: dict) -> Scene:
     return Scene(**{**d, "traffic": Traffic(**d["traffic"]), "runways": Runways(**d["runways"])})
 
 
-def load_bundle(directory: Path | str | None = None) -> EnvParams:
-    """Load a world model; None loads the packaged one.
+def load_bundle(directory: Path | str | None = None, airport: str | None = None) -> EnvParams:
+    """Load a world model; None loads the packaged one. `airport` keeps that airport alone.
 
-    Raises checkpoints.CheckpointError where the directory holds none, or its bytes have changed.
+    Raises checkpoints.CheckpointError where the directory holds none, its bytes have changed, or
+    it does not know the airport.
     """
     directory = PACKAGED if directory is None else Path(directory)
     config = checkpoints.load_config(directory)
@@ -170,13 +197,29 @@ def load_bundle(directory: Path | str | None = None) -> EnvParams:
     flat = checkpoints.restore(directory, shapes)
     nested = traverse_util.unflatten_dict(flat, sep="/")
     spawns = nested["spawns"]
-    return assemble(
-        {
-            "weights": nested["weights"],
-            "hazard": nested["hazard"],
-            "airports": Airport(**nested["airports"]),
-            "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
-            "scenes": _scene(nested["scenes"]),
-            "airport_id": nested["airport_id"],
-        }
-    )
+    arrays = nested | {
+        "airports": Airport(**nested["airports"]),
+        "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
+        "scenes": _scene(nested["scenes"]),
+    }
+    if airport is not None:
+        known = config["training"].get("airports", [])
+        if airport not in known:
+            raise checkpoints.CheckpointError(
+                f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
+                f"not {airport!r}: choose one of them or train it on that one"
+            )
+        arrays = _only(arrays, known.index(airport))
+    return assemble(arrays)
+
+
+def _only(arrays: dict, airport_id: int) -> dict:
+    """The arrays of one airport of a bundle, which becomes number 0."""
+    rows = np.flatnonzero(np.asarray(arrays["airport_id"]) == airport_id)
+    one = slice(airport_id, airport_id + 1)
+    return arrays | {
+        "airports": jax.tree.map(lambda x: x[one], arrays["airports"]),
+        "spawns": jax.tree.map(lambda x: x[one], arrays["spawns"]),
+        "scenes": jax.tree.map(lambda x: x[rows], arrays["scenes"]),
+        "airport_id": np.zeros(len(rows), np.int32),
+    }

@@ -215,14 +215,14 @@ def build_rows(scenes: Scene, airport_id, airports: Airport) -> ResetRows:
     )
 
 
-def make(checkpoint=None, sample: bool = True, **overrides) -> OpenScopeWorldModel:
+def make(checkpoint=None, airport=None, sample: bool = True, **overrides) -> OpenScopeWorldModel:
     """Build the environment from a world-model checkpoint; None loads the packaged one.
 
-    `overrides` replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint.
+    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides` replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint.
     """
     from wm.bundle import load_bundle
 
-    return OpenScopeWorldModel(load_bundle(checkpoint).replace(**overrides), sample)
+    return OpenScopeWorldModel(load_bundle(checkpoint, airport).replace(**overrides), sample)
 
 
 if NAME not in gymnax.registered_envs:
