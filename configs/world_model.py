@@ -30,7 +30,6 @@ class WorldModelConfig:
     rows: int = 2048  # recorded states to reset to
     backend: str = "pmap"  # or shard_map
     save_every: int = 20  # calls of the update between checkpoints
-    record: str = ""  # record to write the headline figures to, or none
     seed: int = 0
 
     def __post_init__(self):

@@ -7,12 +7,10 @@ Writes into --out: config.json, metrics.jsonl (losses), fit/ (checkpoints to res
 resumes a run that was cut off.
 """
 
-import dataclasses
 import json
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import jax
 import matplotlib
@@ -24,29 +22,10 @@ import matplotlib.pyplot as plt
 from collect import dataset
 from configs import cli
 from configs.world_model import WorldModelConfig
-from launch import parallel, records, runs
-from wm import bundle, checkpoints, dynamics, fidelity, fit, labels
+from launch import eval_wm, parallel, runs
+from launch.eval_wm import SHIPPED, load_recordings
+from wm import bundle, checkpoints, dynamics, fit, labels
 from wm.labels import Recording
-
-SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
-
-
-def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
-    """Recordings by airport, in the order of `airports`; raises DataError where one has none."""
-    names = [f.name for f in dataclasses.fields(Recording) if f.name != "traffic_rate"]
-    found: dict[str, list[Recording]] = {icao: [] for icao in airports}
-    for episode in dataset.load(list(paths), use):
-        if episode.icao in found:
-            columns = {n: getattr(episode, n) for n in names}
-            rate = episode.metadata["traffic"]
-            found[episode.icao].append(Recording(**columns, traffic_rate=rate))
-    for icao, episodes in found.items():
-        if not episodes:
-            raise dataset.DataError(
-                f"no recording of {icao} for {use} under {', '.join(map(str, paths))}: record some "
-                "or leave it out of --airports"
-            )
-    return found
 
 
 def training_data(tables: list, recorded: list[list[Recording]], members: int, seed: int) -> fit.Data:
@@ -135,24 +114,6 @@ def train(config: WorldModelConfig, data: fit.Data) -> fit.FitState:
     return parallel.unreplicate(state)
 
 
-def judge(weights, config: WorldModelConfig, tables, recorded) -> dict:
-    """Fidelity by airport, of the model, constant velocity and re-initialised weights."""
-    report = {}
-    fresh = fit.initial_state(
-        config,
-        weights["params"]["embed"]["kernel"].shape[-2],
-        fit.make_optimizer(config),
-        jax.random.key(config.seed + 99),
-    ).weights
-    for icao, airport, recordings in zip(config.airports, tables, recorded, strict=True):
-        report[icao] = fidelity.evaluate(weights, airport, recordings)
-        lost = fidelity.evaluate(fresh, airport, recordings)
-        report[icao] |= {
-            f"reinitialised_{k}": v for k, v in lost.items() if k.startswith("model_")
-        }
-    return report
-
-
 def draw(config: WorldModelConfig) -> None:
     """Losses over steps."""
     lines = [json.loads(x) for x in (config.out / "metrics.jsonl").read_text().splitlines()]
@@ -164,24 +125,6 @@ def draw(config: WorldModelConfig) -> None:
     figure.tight_layout()
     figure.savefig(config.out / "curves.png", dpi=120)
     plt.close(figure)
-
-
-def figures(report: dict) -> dict[str, records.Figure]:
-    """Headline figures of the record: commanded aircraft, all airports of the run together."""
-    out = {}
-    for seconds in fidelity.HORIZONS_S:
-        for kind, name in (("model", ""), ("constant_velocity", "_constant_velocity"),
-                           ("reinitialised_model", "_reinitialised")):
-            errors = np.concatenate(
-                [np.asarray(r[f"{kind}_commanded_{seconds}s"]["errors_nm"]) for r in report.values()]
-            )
-            out[f"position_p50_nm_{seconds}s{name}"] = records.bootstrap(
-                errors, "nm", seed=0, statistic=np.median, resamples=2000
-            )
-            out[f"position_p95_nm_{seconds}s{name}"] = records.bootstrap(
-                errors, "nm", seed=0, statistic=lambda e: np.percentile(e, 95), resamples=2000
-            )
-    return out
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -211,17 +154,13 @@ def main(argv: list[str] | None = None) -> None:
         # The test hours may fly routes that no training hour did: their tables hold both.
         joined = [labels.airport_of([*a, *b]) for a, b in zip(recorded, test.values(), strict=True)]
         unseen = [r[len(a) :] for a, (_, r) in zip(recorded, joined, strict=True)]
-        report = judge(state.weights, config, [a for a, _ in joined], unseen)
-        brief = {
-            i: {k: {n: v for n, v in e.items() if n != "errors_nm"} for k, e in r.items()}
-            for i, r in report.items()
-        }
+        tables = [airport for airport, _ in joined]
+        held_out = dict(zip(config.airports, zip(tables, unseen, strict=True), strict=True))
+        brief = eval_wm.brief(eval_wm.judge(state.weights, held_out))
         runs.write_results(
             config.out, {"fidelity": brief, "seconds": time.perf_counter() - begin, "seeds": seeds}
         )
-        print(json.dumps(brief, indent=1))
-        if config.record:
-            records.write(config.record, figures(report))
+        eval_wm.show(brief)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,8 @@ def build_rows(scenes: Scene, airport_id, airports: Airport) -> ResetRows:
 def make(checkpoint=None, airport=None, sample: bool = True, **overrides) -> OpenScopeWorldModel:
     """Build the environment from a world-model checkpoint; None loads the packaged one.
 
-    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides` replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint.
+    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides`
+    replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint.
     """
     from wm.bundle import load_bundle
 

@@ -135,6 +135,12 @@ def summarise(error: np.ndarray) -> dict:
     }
 
 
+def _first(windows: Windows, count: int) -> Windows:
+    """The first `count` windows."""
+    names = [f.name for f in dataclasses.fields(Windows)]
+    return Windows(**{n: jax.tree.map(lambda x: x[:count], getattr(windows, n)) for n in names})
+
+
 def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int = 30) -> dict:
     """Fidelity at every horizon of model and constant velocity, commanded and all aircraft."""
     report = {}
@@ -142,13 +148,7 @@ def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int
     for seconds in HORIZONS_S:
         steps = round(seconds / STEP_S)
         windows = cut_windows(recordings, steps, stride)
-        count = len(windows.action) // members * members
-        windows = Windows(
-            **{
-                f.name: jax.tree.map(lambda x: x[:count], getattr(windows, f.name))
-                for f in dataclasses.fields(Windows)
-            }
-        )
+        windows = _first(windows, len(windows.action) // members * members)
         model = imagine(weights, airport, windows.start, windows.action)
         for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
             error = errors_nm(windows, tracks, steps)

@@ -1,0 +1,146 @@
+"""Judge a world model on recorded hours it has not seen.
+
+    python -m launch.eval_wm --checkpoint runs/wm/model --test runs/recordings/test
+
+Replays windows of the recordings with the recorded commands (wm.fidelity) and compares the model
+with constant velocity and with its own network re-initialised. Writes results.json and errors.png.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from collect import dataset
+from configs import cli
+from launch import records, runs
+from wm import bundle, dynamics, fidelity, labels
+from wm.checkpoints import CheckpointError
+from wm.labels import Recording
+
+SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
+KINDS = {"model": "", "constant_velocity": "_constant_velocity", "reinitialised_model": "_reinitialised"}
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelEvaluation:
+    """Options of launch.eval_wm."""
+
+    checkpoint: Path | None = None  # world model; None: the packaged one
+    test: tuple[Path, ...] = ()  # directories of test-seed recordings; none: the shipped ones
+    airports: tuple[str, ...] = ("kabq", "klas")
+    out: Path = Path("runs/eval_wm")
+    record: str = ""  # record to write the headline figures to, or none
+
+
+def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
+    """Recordings by airport, in the order of `airports`; raises DataError where one has none."""
+    names = [f.name for f in dataclasses.fields(Recording) if f.name != "traffic_rate"]
+    found: dict[str, list[Recording]] = {icao: [] for icao in airports}
+    for episode in dataset.load(list(paths), use):
+        if episode.icao in found:
+            columns = {n: getattr(episode, n) for n in names}
+            rate = episode.metadata["traffic"]
+            found[episode.icao].append(Recording(**columns, traffic_rate=rate))
+    for icao, episodes in found.items():
+        if not episodes:
+            raise dataset.DataError(
+                f"no recording of {icao} for {use} under {', '.join(map(str, paths))}: record some "
+                "or leave it out of --airports"
+            )
+    return found
+
+
+def reinitialised(weights, seed: int = 99):
+    """Fresh weights of the same shapes, `[M, ...]`."""
+    network = dynamics.network_of(weights)
+    kernel = weights["params"]["embed"]["kernel"]
+    init = jax.vmap(lambda key: network.init(key, jnp.zeros((1, kernel.shape[-2]))))
+    return init(jax.random.split(jax.random.key(seed), kernel.shape[0]))
+
+
+def judge(weights, held_out: dict) -> dict:
+    """Fidelity by airport; `held_out` maps an ICAO code to (Airport, recordings)."""
+    fresh, report = reinitialised(weights), {}
+    for icao, (airport, recordings) in held_out.items():
+        lost = fidelity.evaluate(fresh, airport, recordings)
+        report[icao] = fidelity.evaluate(weights, airport, recordings) | {
+            f"reinitialised_{k}": v for k, v in lost.items() if k.startswith("model_")
+        }
+    return report
+
+
+def brief(report: dict) -> dict:
+    """A report without its single errors."""
+    return {
+        icao: {k: {n: v for n, v in e.items() if n != "errors_nm"} for k, e in rows.items()}
+        for icao, rows in report.items()
+    }
+
+
+def show(short: dict) -> None:
+    """Print a report, a line per row."""
+    for icao, rows in short.items():
+        for name, row in rows.items():
+            print(icao, f"{name:40s}", "  ".join(f"{n} {v:.4g}" for n, v in row.items()))
+
+
+def errors_of(report: dict, kind: str, seconds: int) -> np.ndarray:
+    """Errors (nm) of commanded aircraft, all airports together."""
+    key = f"{kind}_commanded_{seconds}s"
+    return np.concatenate([np.asarray(rows[key]["errors_nm"]) for rows in report.values()])
+
+
+def figures(report: dict) -> dict[str, records.Figure]:
+    """Headline figures of the record: commanded aircraft, all airports together."""
+    out = {}
+    for seconds in fidelity.HORIZONS_S:
+        for kind, suffix in KINDS.items():
+            errors = errors_of(report, kind, seconds)
+            for q in (50, 95):
+                out[f"position_p{q}_nm_{seconds}s{suffix}"] = records.bootstrap(
+                    errors, "nm", seed=0, statistic=lambda e, q=q: np.percentile(e, q), resamples=2000
+                )
+    return out
+
+
+def draw(report: dict, path: Path) -> None:
+    """Cumulative distributions of the position error, model beside the yardsticks."""
+    figure, axes = plt.subplots(1, len(fidelity.HORIZONS_S), figsize=(10, 4), sharey=True)
+    for seconds, axis in zip(fidelity.HORIZONS_S, axes, strict=True):
+        for kind in KINDS:
+            errors = np.sort(np.maximum(errors_of(report, kind, seconds), 1e-4))
+            axis.semilogx(errors, np.linspace(0, 1, len(errors)), label=kind.replace("_", " "))
+        axis.set(xlabel=f"position error after {seconds} s (nm)", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("share of commanded aircraft")
+    axes[0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load, replay, report."""
+    config = cli.parse(WorldModelEvaluation, argv)
+    with runs.one_line_errors(dataset.DataError, CheckpointError, ValueError, OSError):
+        weights = bundle.load_bundle(config.checkpoint).weights
+        test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
+        report = judge(weights, {icao: labels.airport_of(r) for icao, r in test.items()})
+        config.out.mkdir(parents=True, exist_ok=True)
+        draw(report, config.out / "errors.png")
+        runs.write_results(config.out, {"fidelity": brief(report)})
+        show(brief(report))
+        if config.record:
+            records.write(config.record, figures(report))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
