@@ -28,7 +28,6 @@ class Sizes:
     wm_batch: int
     wm_members: int
     wm_width: int
-    clone_updates: int
     ppo_steps: int
     ppo_envs: int
     rollout: int
@@ -42,7 +41,6 @@ FULL = Sizes(
     wm_batch=512,
     wm_members=2,
     wm_width=96,
-    clone_updates=6,
     ppo_steps=120_000,
     ppo_envs=32,
     rollout=60,
@@ -54,7 +52,6 @@ SHORT = dataclasses.replace(
     wm_steps=200,
     wm_batch=128,
     wm_width=32,
-    clone_updates=1,
     ppo_steps=1_200,
     ppo_envs=4,
     rollout=30,

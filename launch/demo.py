@@ -44,16 +44,16 @@ def world_model(config: DemoConfig, sizes: Sizes) -> list[str]:
 
 
 def controller(config: DemoConfig, sizes: Sizes) -> list[str]:
-    """Arguments of launch.train_ppo: imitate the expert, then improve on it in the model."""
+    """Arguments of launch.train_ppo: from scratch, in the model."""
     return [
         *("--directory", str(config.out / "ppo")),
         *("--checkpoint", str(config.out / "wm" / "model")),
+        *("--airport", sizes.airports[0]),
         *("--ppo.total-steps", str(sizes.ppo_steps)),
         *("--ppo.num-envs", str(sizes.ppo_envs)),
         *("--ppo.rollout-length", str(sizes.rollout)),
         *("--ppo.minibatches", "4"),
         *("--ppo.chunk", "1"),
-        *("--ppo.clone.updates", str(sizes.clone_updates)),
         *("--ppo.seed", str(config.seed)),
     ]
 
