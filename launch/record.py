@@ -160,12 +160,15 @@ def main() -> int:
     os.environ.update(CPU_ONLY)
     signal.signal(signal.SIGTERM, terminate)
     from collect.store import DataError
-    from launch.runs import one_line_errors
+    from launch.runs import fail, one_line_errors
     from wm.checkpoints import CheckpointError
 
     with one_line_errors(DataError, CheckpointError, ValueError, OSError):
         config.out.mkdir(parents=True, exist_ok=True)
-        stored, wanted, why = record_all(config)
+        try:
+            stored, wanted, why = record_all(config)
+        except KeyboardInterrupt:  # while it looked for what is stored
+            fail(f"interrupted before recording began; {config.out} is as it was")
     if why is not None:
         print(
             f"error: {why}; {stored} of {wanted} episodes are stored in {config.out}, "
