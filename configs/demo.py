@@ -1,7 +1,7 @@
 """The demonstration: the whole chain, small, on two CPU cores.
 
-    ./launch/demo.sh              about 8 minutes after installation
-    ./launch/demo.sh --short      a smoke run of every stage, under 4 minutes (continuous integration)
+    ./launch/demo.sh
+    ./launch/demo.sh --short      a smoke run of every stage
     ./launch/demo.sh --url http://localhost:3003   ends in the real game
 """
 
