@@ -1,7 +1,7 @@
 """Short look-ahead for the expert: where each aircraft will be under each command it could be given.
 
-A coarse autopilot (heading hold, next two fixes, localiser; altitude and speed at the type's rates) flown from
-the observation alone, in steps of LOOK_STEP_S. It serves to rank commands; it is not the simulator.
+A coarse autopilot (heading hold, next two fixes, localiser; altitude and speed at the type's rates) flown
+from the observation alone, in steps of LOOK_STEP_S. It serves to rank commands; it is not the simulator.
 Letters: N aircraft, C candidate commands per aircraft, T look-ahead steps. Candidates are, in this order, no
 command, the altitudes, the heading changes, the speeds, ILS, direct. Angles rad, distances nm, heights ft.
 """
@@ -248,10 +248,8 @@ def fly(v: View) -> Track:
     plan = plans(v)
     runway = (v.heading - v.angle)[:, None]
     shape = plan.altitude.shape
-    start = tuple(
-        jnp.broadcast_to(value[:, None], shape)
-        for value in (v.x, v.y, v.altitude, v.heading, v.speed, v.altitude)
-    ) + (jnp.zeros(shape, jnp.int32),)
+    parts = (v.x, v.y, v.altitude, v.heading, v.speed, v.altitude)
+    start = (*tuple(jnp.broadcast_to(value[:, None], shape) for value in parts), jnp.zeros(shape, jnp.int32))
 
     def step(state, _):
         x, y, altitude, heading, speed, lowest, fix = state

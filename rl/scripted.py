@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from rl.policy import Policy
-from wm import commands
 
 VALUES = ("altitude", "heading", "speed")  # masks of the verbs that take a value, in the verbs' order
 

@@ -147,7 +147,7 @@ def test_expert_descends_an_arrival_that_is_high():
 
 INTERCEPT = {
     "x_nm": 13.0,
-    "y_nm": -1.5,  # left of the centreline of a westerly runway, which is met from there on a north-westerly heading
+    "y_nm": -1.5,  # left of a westerly runway's centreline, met from there on a north-westerly heading
     "altitude_ft": 3600.0,
     "assigned_altitude_ft": 3600.0,
     "heading_rad": np.deg2rad(WEST_DEG + 30.0),
