@@ -15,12 +15,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
+from collect import GameError
+
 SYSTEM_BROWSERS = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
 START_TIMEOUT_S = 60.0
-
-
-class GameError(RuntimeError):
-    """The real game cannot be played; the message says in one line why and what would help."""
 
 
 def system_browser() -> str | None:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from collect import GameError
 from collect import slots as sl
-from collect.browser import Browser, GameError
+from collect.browser import Browser
 from collect.game import Game
 from collect.snapshot import Snapshot
 from wm import commands, observe, reward

@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 
-from collect.browser import Browser, GameError
+from collect import GameError
+from collect.browser import Browser
 from collect.snapshot import Snapshot, parse
 from wm import traffic as tr
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from collect import store
-from collect.browser import BrowserLost, GameError
+from collect import GameError, store
+from collect.browser import BrowserLost
 from collect.env import OpenScopeEnv
 from collect.slots import FREE
 from wm import commands

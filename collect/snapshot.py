@@ -10,7 +10,7 @@ import json
 
 import numpy as np
 
-from collect.browser import GameError
+from collect import GameError
 from wm.traffic import EVENT_POINTS
 
 TABLES = ("aircraft", "substeps", "runways", "since_spawn_s")

@@ -52,7 +52,7 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
 
 def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: int) -> None:
     """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs; ends with its parent."""
-    from collect.browser import GameError
+    from collect import GameError
     from collect.record import record
     from collect.store import DataError, EpisodeWriter
     from launch import players

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from collect.browser import GameError
+from collect import GameError
 from collect.env import OpenScopeEnv
 from collect.slots import FREE, aircraft_ids
 from rl.scripted import noop_action, random_action

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import collect
-from collect.browser import Browser, GameError
+from collect import GameError
+from collect.browser import Browser
 from collect.game import Game, traffic_rates, wind_setting
 from wm import traffic as tr
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collect.browser import GameError
+from collect import GameError
 from collect.snapshot import parse
 from wm import traffic as tr
 
