@@ -24,11 +24,10 @@ DIVERGING_WEIGHT = 0.15  # an exempt pair may stop diverging
 
 
 def _moments():
-    """Seconds ahead and weight of every step, `[T, 1, 1, 1]`."""
+    """Seconds ahead and weight of every step, `[T]` each."""
     seconds = LOOK_STEP_S * np.arange(1, LOOK_STEPS + 1, dtype=np.float32)
     late = np.clip((seconds - CERTAIN_S) / (seconds[-1] - CERTAIN_S), 0.0, 1.0)
-    weight = 1.0 - (1.0 - LAST_WEIGHT) * late
-    return seconds[:, None, None, None], weight[:, None, None, None]
+    return jnp.asarray(seconds), jnp.asarray(1.0 - (1.0 - LAST_WEIGHT) * late)
 
 
 def _diverging(dx, dy, own, other):
@@ -41,34 +40,45 @@ def _diverging(dx, dy, own, other):
     return passed & (angle >= DIVERGING_RAD) & (angle <= OPPOSITE_RAD)
 
 
-def severity(v: View, track: Track, due_s) -> jax.Array:
-    """Severity `[N, C]` of each candidate: summed over the others (no new command), worst moment each.
-
-    Of two arrivals the one that is `due_s [N]` to land later is meant to give way.
-    """
-    seconds, weight = _moments()
-    own = jax.tree.map(lambda a: a[..., None], track)  # [T, N, C, 1]
-    other = jax.tree.map(lambda a: a[:, None, None, :, 0], track)  # [T, 1, 1, N]
+def _danger(v: View, at: Track, vertical_before, seconds, weight):
+    """Danger `[N, C, N]` of every candidate to every other aircraft at one moment, and their vertical gap."""
+    own = jax.tree.map(lambda a: a[..., None], at)  # [N, C, 1]
+    other = jax.tree.map(lambda a: a[None, None, :, 0], at)  # [1, 1, N]
     dx, dy = other.x - own.x, other.y - own.y
-    lateral = jnp.hypot(dx, dy)
     edge = EDGE_NM + EDGE_GROWTH_NM_S * seconds
-    near = jnp.clip((edge - lateral) / (edge - FULL_NM), 0.0, 1.0)
+    near = jnp.clip((edge - jnp.hypot(dx, dy)) / (edge - FULL_NM), 0.0, 1.0)
 
     gap = jnp.maximum(other.lowest - own.altitude, own.lowest - other.altitude)
     vertical = jnp.maximum(gap, 0.0)
-    first = jnp.abs(v.altitude[None, :] - v.altitude[:, None])[None, :, None, :]
-    first = jnp.broadcast_to(first, vertical[:1].shape)
-    closing = vertical < jnp.concatenate([first, vertical[:-1]]) - 1.0
+    closing = vertical < vertical_before - 1.0
     top = VERTICAL_FT + jnp.where(closing, CLOSING_FT + CLOSING_GROWTH_FT_S * seconds, 0.0)
     level = jnp.clip((top - vertical) / (top - 0.95 * VERTICAL_FT), 0.0, 1.0)
 
-    young = v.since_climb_s + TAKEOFF_TO_CLIMB_S + seconds[..., 0] < YOUNG_S  # [T, 1, N]
-    ignored = (track.altitude - v.elevation < LOW_FT) | jnp.swapaxes(young, 1, 2)
-    ignored = ignored[..., None] | ignored[:, None, None, :, 0]
+    young = v.since_climb_s + TAKEOFF_TO_CLIMB_S + seconds < YOUNG_S
+    ignored = (at.altitude - v.elevation < LOW_FT) | young[:, None]
+    ignored = ignored[..., None] | ignored[None, None, :, 0]
     exempt = _diverging(dx, dy, own.heading, other.heading)
     danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)
-    danger = jnp.max(jnp.where(ignored, 0.0, danger), axis=0)  # [N, C, N]
-    pair = v.flying[:, None] & v.flying[None, :] & ~jnp.eye(v.flying.shape[0], dtype=bool)
+    return jnp.where(ignored, 0.0, danger), vertical
+
+
+def severity(v: View, track: Track, due_s) -> jax.Array:
+    """Severity `[N, C]` of each candidate: summed over the others (no new command), worst moment each.
+
+    Of two arrivals the one that is `due_s [N]` to land later is meant to give way. A loop over moments keeps
+    one of them in memory at a time and the compiled kernel small.
+    """
+
+    def step(carry, moment):
+        worst, vertical = carry
+        danger, vertical = _danger(v, moment[0], vertical, *moment[1:])
+        return (jnp.maximum(worst, danger), vertical), None
+
+    n, candidates = track.x.shape[1:]
+    apart = jnp.abs(v.altitude[None, :] - v.altitude[:, None])[:, None, :]
+    start = jnp.zeros((n, candidates, n)), jnp.broadcast_to(apart, (n, candidates, n))
+    (danger, _), _ = jax.lax.scan(step, start, (track, *_moments()))
+    pair = v.flying[:, None] & v.flying[None, :] & ~jnp.eye(n, dtype=bool)
     pair = pair & (v.controllable[:, None] | v.controllable[None, :])
     first = v.arrival[:, None] & v.arrival[None, :] & (due_s[:, None] < due_s[None, :])
     share = jnp.where(pair, jnp.where(first, FIRST_SHARE, 1.0), 0.0)
