@@ -14,7 +14,8 @@ const native = {
 let clockMs = 0;
 let startMs = 0; // of the episode, after the warm-up frames
 let stepping = false;
-const now = () => (clockMs - startMs) / 1000;
+// To the microsecond, so that frames such as 1/60 s add up to whole decisions.
+const now = () => Math.round((clockMs - startMs) * 1000) / 1e6;
 
 window.Date = new Proxy(native.Date, {
   construct: (target, args) =>

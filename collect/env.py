@@ -81,6 +81,7 @@ class OpenScopeEnv(gymnasium.Env):
     Args: as collect.game.Game, and
       slots: aircraft the observation holds (N); 48 for the largest airports.
       episode_s: time limit (s); the episode is then truncated.
+      frame_s: divides the 0.5 s of a lock-step frame; separation is judged every 0.5 s all the same.
       render_mode: "rgb_array" needs picture_px.
     """
 
@@ -97,15 +98,18 @@ class OpenScopeEnv(gymnasium.Env):
         picture_px: int | None = None,
         render_mode: str | None = None,
         browser: Browser | None = None,
+        frame_s: float = tr.FRAME_S,
     ):
         if render_mode == "rgb_array" and picture_px is None:
             raise GameError('render_mode="rgb_array" needs a size: give picture_px=512')
         if not 1 <= slots <= sl.COLUMNS:
             raise GameError(f"slots of {slots} must be 1 to {sl.COLUMNS}")
+        if frame_s <= 0 or abs(tr.FRAME_S / frame_s - round(tr.FRAME_S / frame_s)) > 1e-9:
+            raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
         self.episode_s, self.render_mode = episode_s, render_mode
         self.slots = np.full(slots, sl.FREE, np.int64)
         self._pictures = picture_px is not None
-        self.game = Game(url, airport, 0, traffic, wind, picture_px=picture_px, browser=browser)
+        self.game = Game(url, airport, 0, traffic, wind, frame_s, picture_px, browser)
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
 

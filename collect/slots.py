@@ -57,9 +57,14 @@ def scene_of(snapshot: Snapshot, slots: np.ndarray) -> Scene:
 
 
 def substeps_of(snapshot: Snapshot, slots: np.ndarray) -> tr.SubSteps:
-    """The step's sub-steps `[K, N]` with the aircraft of `slots [N]`."""
-    ids = snapshot.substeps[0, :, 0] if len(snapshot.substeps) else np.zeros(0)
-    return place(tr.SubSteps, snapshot.substeps[..., 1:], ids, slots)
+    """The step's sub-steps `[K, N]` with the aircraft of `slots [N]`.
+
+    Where the game ran shorter frames than lock-step's, those at lock-step's times are taken.
+    """
+    stride = max(1, len(snapshot.substeps) // tr.FRAMES_PER_STEP)
+    substeps = snapshot.substeps[stride - 1 :: stride]
+    ids = substeps[0, :, 0] if len(substeps) else np.zeros(0)
+    return place(tr.SubSteps, substeps[..., 1:], ids, slots)
 
 
 def aircraft_ids(snapshot: Snapshot) -> np.ndarray:

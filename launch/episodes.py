@@ -124,12 +124,14 @@ def play_missing(config: EvaluationConfig, world: World, who: Contestant, seeds,
 # The real game
 
 
-def real_world(config: EvaluationConfig) -> World:
-    """The game at config.url, `pages` episodes at once."""
-    return World("real", f"real-v{COLLECTOR_VERSION}", lambda *given: _play_pages(config, *given))
+def real_world(config: EvaluationConfig, frame_s: float = tr.FRAME_S) -> World:
+    """The game at config.url, `pages` episodes at once, in frames of `frame_s`."""
+    timing = "" if frame_s == tr.FRAME_S else f"-{1 / frame_s:g}-fps"
+    folder = f"real-v{COLLECTOR_VERSION}{timing}"
+    return World("real", folder, lambda *given: _play_pages(config, frame_s, *given))
 
 
-def _play_pages(config, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
+def _play_pages(config, frame_s: float, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
     """Threads play seeds from one queue; the first error, or a reader that leaves, stops them all."""
     waiting, finished, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
     for seed in seeds:
@@ -140,7 +142,7 @@ def _play_pages(config, who: Contestant, seeds, on_step) -> Iterator[tuple[int, 
             # On the CPU whatever the machine has, so that figures don't depend on it; one observation at a
             # time is faster there too.
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                for seed, episode in _play_queue(config, who, waiting, stop, on_step):
+                for seed, episode in _play_queue(config, frame_s, who, waiting, stop, on_step):
                     finished.put((seed, episode))
         except BaseException as error:
             finished.put(error)
@@ -160,13 +162,14 @@ def _play_pages(config, who: Contestant, seeds, on_step) -> Iterator[tuple[int, 
             thread.join()
 
 
-def _play_queue(config, who: Contestant, waiting, stop, on_step) -> Iterator[tuple[int, dict]]:
+def _play_queue(config, frame_s, who: Contestant, waiting, stop, on_step) -> Iterator[tuple[int, dict]]:
     """One page's episodes; a crash of its browser costs the episode under way, which is played again."""
     wind = None if config.wind is None else (config.wind.from_deg, config.wind.speed_kt)
     player = copy.copy(who.player)  # its place in the episode is its own, its compiled code shared
     env = OpenScopeEnv(
-        config.url, config.airport, config.traffic, wind, config.slots, episode_s=60.0 * config.minutes
-    )
+        config.url, config.airport, config.traffic, wind, config.slots,
+        episode_s=60.0 * config.minutes, frame_s=frame_s,
+    )  # fmt: skip
     failed = 0
     try:
         while not stop.is_set():

@@ -72,6 +72,33 @@ def test_equal_seeds_give_equal_observations_and_other_seeds_others(env):
     assert (first["aircraft"] != other["aircraft"]).any()
 
 
+def test_short_frames_make_the_same_decisions(browser):
+    """Frames of a browser's length: decisions end on time, separation is judged as in lock-step."""
+    flown = {}
+    for frame_s in (tr.FRAME_S, 1 / 60):
+        env = OpenScopeEnv(airport="kabq", episode_s=60.0, browser=browser, frame_s=frame_s)
+        env.reset(seed=8)
+        noop, truncated, steps = np.asarray(noop_action(len(env.slots))), False, 0
+        while not truncated:
+            _, _, _, truncated, info = env.step(noop)
+            steps += 1
+            assert env.snapshot.time_s == steps * tr.STEP_S
+        assert steps == 12
+        assert len(env.snapshot.substeps) == round(tr.STEP_S / frame_s)
+        flown[frame_s] = tr.from_table(tr.Traffic, env.snapshot.aircraft)
+        env.close()
+    lock_step, smooth = flown.values()
+    assert (lock_step.id == smooth.id).all()
+    apart = np.hypot(lock_step.x_nm - smooth.x_nm, lock_step.y_nm - smooth.y_nm)
+    assert 0 < apart.max() < 0.15
+
+
+@pytest.mark.parametrize("frame_s", [0.3, 1.0, 0.0])
+def test_frames_that_do_not_divide_lock_step_s_are_refused(frame_s):
+    with pytest.raises(GameError, match=r"must divide the 0\.5 s"):
+        OpenScopeEnv(frame_s=frame_s)
+
+
 def test_a_reset_without_a_seed_plays_a_training_seed(env):
     env.reset()
     assert 0 <= env.seed_played < 500_000

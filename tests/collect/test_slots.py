@@ -1,5 +1,7 @@
 """Aircraft keep their slots; states land in them, and events with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,3 +89,14 @@ def test_airport_tables_have_room_for_routes_to_come(stored_answer, static, know
     assert airport.route_xy_nm.shape[0] > known
     assert airport.route_xy_nm.shape[1] == sl.LEGS
     assert (airport.route_legs[:known] == len(route["waypoints"])).all()
+
+
+def test_short_frames_are_read_at_lock_step_s_times(stored_answer):
+    snapshot = parse(stored_answer("kabq_event"))
+    ids = sl.aircraft_ids(snapshot)
+    expected = sl.substeps_of(snapshot, ids)
+    smooth = np.repeat(snapshot.substeps, 30, axis=0)
+    smooth[np.arange(len(smooth)) % 30 != 29, :, 1:] = np.nan  # between lock-step's times
+    found = sl.substeps_of(dataclasses.replace(snapshot, substeps=smooth), ids)
+    for name in tr.schema(tr.SubSteps):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
