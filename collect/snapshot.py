@@ -6,6 +6,7 @@ block, and the picture as base64 of a PNG (empty where none was asked for). See 
 
 import base64
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -46,6 +47,16 @@ class Snapshot:
     def points(self) -> float:
         """Points of this step's events."""
         return float(EVENT_POINTS[self.events[:, 1]].sum())
+
+    def digests(self) -> dict[str, str]:
+        """A SHA-256 of each part of the state, the picture aside: equal where every bit is."""
+
+        def digest(value) -> str:
+            data = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            return hashlib.sha256(data).hexdigest()
+
+        names = [field.name for field in dataclasses.fields(self) if field.name != "picture"]
+        return {name: digest(getattr(self, name)) for name in names}
 
 
 def parse(raw: str, callsigns: dict[int, str] | None = None, routes: tuple = ()) -> Snapshot:

@@ -80,7 +80,7 @@ def test_short_frames_make_the_same_decisions(browser):
         env.reset(seed=8)
         noop, truncated, steps = np.asarray(noop_action(len(env.slots))), False, 0
         while not truncated:
-            _, _, _, truncated, info = env.step(noop)
+            *_, truncated, _ = env.step(noop)
             steps += 1
             assert env.snapshot.time_s == steps * tr.STEP_S
         assert steps == 12

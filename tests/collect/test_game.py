@@ -15,7 +15,7 @@ from collect.game import Game, traffic_rates, wind_setting
 from wm import traffic as tr
 
 DATA = Path(collect.__file__).parent / "data"
-DECISIONS = 60  # five minutes; launch.record repeats full hours
+DECISIONS = 60  # five minutes; launch.check_game repeats full hours
 
 
 def scripted_commands(game: Game):
@@ -37,10 +37,7 @@ def digest(game: Game, change: bool = False) -> str:
     state = hashlib.sha256()
     for step, command in enumerate(scripted_commands(game)):
         snapshot = game.step("" if change and step == DECISIONS // 2 else command)
-        for name in ("aircraft", "substeps", "runways", "since_spawn_s", "events"):
-            state.update(getattr(snapshot, name).tobytes())
-        rest = (snapshot.time_s, snapshot.score, snapshot.log, snapshot.callsigns, snapshot.routes)
-        state.update(repr(rest).encode())
+        state.update(repr(snapshot.digests()).encode())
     return state.hexdigest()
 
 

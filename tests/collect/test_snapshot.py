@@ -1,5 +1,7 @@
 """Answers of the real page, stored once, are read exactly; damaged ones are refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,18 @@ def test_known_callsigns_and_routes_are_kept(stored_answer):
 def test_damaged_answers_are_refused(stored_answer, damage):
     with pytest.raises(GameError, match="open the game again"):
         parse(damage(stored_answer("kabq_start")))
+
+
+def test_digests_tell_every_part_apart(stored_answer):
+    snapshot = parse(stored_answer("kabq_event"))
+    digests = snapshot.digests()
+    assert digests == parse(stored_answer("kabq_event")).digests()
+    names = {field.name for field in dataclasses.fields(snapshot)} - {"picture"}
+    assert set(digests) == names
+    table = snapshot.aircraft.copy()
+    table[-1, -1] = np.nextafter(table[-1, -1], np.float32(np.inf))
+    changes = {"aircraft": table, "log": (*snapshot.log, ("late", True)), "score": snapshot.score + 1}
+    for name, value in changes.items():
+        other = dataclasses.replace(snapshot, **{name: value}).digests()
+        assert {part for part in digests if digests[part] != other[part]} == {name}
+    assert dataclasses.replace(snapshot, picture=b"PNG").digests() == digests

@@ -1,0 +1,130 @@
+"""Checks of what everything else takes for granted about the real game and its recorder.
+
+    python -m launch.check_game replay --record spine    # about 10 minutes on two cores
+    python -m launch.check_game speed --record spine     # about 8 minutes, alone on the machine
+    python -m launch.check_game kill --record spine      # about 10 minutes
+    python -m launch.check_game timing --record spine    # about 40 minutes; goes on where it stopped
+
+Each writes results.json into a run folder. Times are with a game on the same machine.
+"""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What all checks share."""
+
+    url: str | None = None
+    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
+    out: Path | None = None
+    """Folder for results.json; a new one below runs/ if left out."""
+    record: str | None = None
+    """Merge the figures into launch/records/<record>.json."""
+    minutes: int = 60
+    """Length of an episode (game time); records take full hours only."""
+
+    def __post_init__(self):
+        _positive(self, "minutes")
+        if self.record and self.minutes != Check.minutes and not isinstance(self, Kill):
+            raise ValueError("record takes only full hours: leave out --minutes")
+
+
+def _positive(config: Check, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise ValueError(f"{name} is {getattr(config, name)}, must be more than 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay(Check):
+    """Play hours again from their seed and commands in fresh browsers, beside another page.
+
+    Compares a hash of every field, event and log line of every decision. An hour in which one
+    command was changed must hash to something else.
+    """
+
+    airports: tuple[str, ...] = ("klas", "kabq")
+    hours: int = 2
+    """Per airport, on neighbouring seeds."""
+    first_seed: int = 300_000
+    policy: str = "perturbed"
+    """Who gives the commands: noop, random, expert, perturbed, or a policy folder."""
+    beside: str = "kjfk"
+    """Airport of the page that keeps the second browser busy meanwhile."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "hours")
+        if not self.airports:
+            raise ValueError("airports is empty, must name at least one")
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed(Check):
+    """Decisions per second of one page, its browser and the Python driver on one core together.
+
+    The commands are those of hours that `policy` has played before, so that the sky is as full as
+    under control and the policy's own time is left out. Nothing of the game's drawing is left out.
+    """
+
+    airport: str = "klas"
+    hours: int = 3
+    first_seed: int = 310_000
+    policy: str = "expert"
+    window: int = 120
+    """Decisions timed together; an hour has 720."""
+    picture_px: int = 512
+    core: int = 0
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "hours", "window", "picture_px")
+        if self.window > 12 * self.minutes:
+            raise ValueError(f"window is {self.window}, must be at most {12 * self.minutes}, an episode")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kill(Check):
+    """Kill a recording (SIGKILL to its whole process group) at random moments, then let it finish.
+
+    After every kill each episode that the recording's index ever named must be there unchanged.
+    """
+
+    minutes: int = 2
+    kills: int = 20
+    episodes: int = 200
+    """Of the recording; enough that it isn't finished before the last kill."""
+    workers: int = 2
+    airport: str = "kabq"
+    policy: str = "random"
+    window_s: float = 8.0
+    """A kill comes at a random moment of this time after the first episode that a start has stored."""
+    draw: int = 0
+    """Seed of those moments."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "kills", "episodes", "workers", "window_s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing(Check):
+    """Play test hours in frames as short as a browser's beside the same seeds in lock-step."""
+
+    airport: str = "kabq"
+    episodes: int = 5
+    policies: tuple[str, ...] = ("noop", "expert")
+    frames_per_s: int = 60
+    pages: int = 1
+    cache: Path = Path("runs/evaluations")
+    """Finished episodes; lock-step ones are shared with launch.eval_policy."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "episodes", "pages")
+        if not self.policies:
+            raise ValueError("policies is empty, must name at least one")
+        if self.frames_per_s % 2 or self.frames_per_s < 4:
+            raise ValueError(f"frames_per_s is {self.frames_per_s}, must be an even number of 4 or more")

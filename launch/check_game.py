@@ -1,0 +1,61 @@
+"""Check the real game: it repeats, it is fast, its recorder loses nothing, lock-step changes little.
+
+    python -m launch.check_game replay --record spine
+    python -m launch.check_game speed --record spine
+    python -m launch.check_game kill --record spine
+    python -m launch.check_game timing --record spine
+
+Writes results.json; ends with status 1 where a check fails. See configs/game_checks.py.
+"""
+
+import dataclasses
+import signal
+import sys
+
+from collect import GameError
+from configs import cli
+from configs.game_checks import Kill, Replay, Speed, Timing
+from launch import game_kill, game_replay, game_speed, game_timing, records, runs
+from launch.episodes import EvaluationError
+from wm.checkpoints import CheckpointError
+
+CHECKS = {Replay: game_replay, Speed: game_speed, Kill: game_kill, Timing: game_timing}
+
+
+def _terminate(signum, frame):
+    """SIGTERM (a batch system's time limit) ends like Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def check(config: Replay | Speed | Kill | Timing) -> list[str]:
+    """Run one check and write what it found; returns what it found wrong, one line each."""
+    folder = config.out or runs.create(f"check-{type(config).__name__.lower()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    results, figures, faults = CHECKS[type(config)].run(config, folder)
+    shown = {name: dataclasses.asdict(figure) for name, figure in figures.items()}
+    runs.write_results(
+        folder, {"config": cli.to_json(config), "figures": shown, "faults": faults, **results}
+    )
+    if config.record:
+        records.write(config.record, figures)
+    for name, f in figures.items():
+        print(f"{name}: {f.value:.4g} ({f.low:.4g} to {f.high:.4g}) {f.unit}, n = {f.n}")
+    print(f"{folder}/results.json")
+    return faults
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Check, or say in one line why not."""
+    config = cli.parse(Replay | Speed | Kill | Timing, argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with runs.one_line_errors(GameError, CheckpointError, EvaluationError, ValueError, OSError):
+            faults = check(config)
+    except KeyboardInterrupt:
+        runs.fail("interrupted before the check was done", 130)
+    if faults:
+        runs.fail("; ".join(faults))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

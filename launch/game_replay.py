@@ -1,0 +1,117 @@
+"""Whether the real game repeats: same seed and commands, same hour, to the last bit."""
+
+import re
+from pathlib import Path
+
+from collect.browser import Browser
+from collect.game import Game
+from configs.game_checks import Replay
+from launch import players, runs
+from launch.game_hours import BusyPage, Hour, drive, first_difference, repeat
+from launch.records import Figure
+from wm.traffic import STEP_S
+
+SLOTS = 32
+HEADING = re.compile(r"(?<= fh )\d{3}$")
+TURN_DEG = 30
+
+
+def run(config: Replay, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]:
+    """Play every hour three times; returns (results, figures, faults)."""
+    player = players.make(config.policy, SLOTS)
+    seeds = range(config.first_seed, config.first_seed + config.hours)
+    wanted = [(airport.lower(), seed) for airport in config.airports for seed in seeds]
+    decisions = round(60.0 * config.minutes / STEP_S)
+    rows = []
+    with runs.progress(3 * decisions * len(wanted), "decision") as line:
+        for airport, seed in wanted:
+            line.set_postfix_str(f"{airport} {seed}")
+            hour = drive(config.url, airport, seed, player, config.minutes, line.update)
+            again, other, beside = play_again(config, airport, seed, hour, line.update)
+            rows.append({"airport": airport, "seed": seed, **verdict(hour, again, other), "beside": beside})
+    return {"hours": rows}, figures(rows), faults(rows)
+
+
+def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> tuple[Hour, Hour, int]:
+    """The hour in another browser beside a busy page, then with one command changed.
+
+    Also returns how many decisions the busy page made meanwhile.
+    """
+    with Browser() as browser:
+        busy = BusyPage(config.url, config.beside, browser)
+        with busy, Game(config.url, airport, seed, browser=browser) as game:
+            again = repeat(game, hour.commands, on_step)
+        with Game(config.url, airport, seed, browser=browser) as game:
+            other = repeat(game, with_one_change(hour.commands)[0], on_step)
+    return again, other, busy.decisions
+
+
+def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None, ...], int]:
+    """The commands with another heading in the middle one of those that give a heading, and its index.
+
+    Raises ValueError where none does.
+    """
+    headings = [i for i, command in enumerate(commands) if command and HEADING.search(command)]
+    if not headings:
+        raise ValueError("no heading was commanded, none can be changed: play longer or with another policy")
+    at = headings[len(headings) // 2]
+
+    def turn(found: re.Match) -> str:
+        return f"{(int(found[0]) + TURN_DEG - 1) % 360 + 1:03d}"
+
+    return (*commands[:at], HEADING.sub(turn, commands[at]), *commands[at + 1 :]), at
+
+
+def verdict(hour: Hour, again: Hour, other: Hour) -> dict:
+    """What comparing an hour with its repetition and with its changed version gave."""
+    changed, at = with_one_change(hour.commands)
+    end, other_end = hour.digests[-1], other.digests[-1]
+    return {
+        "decisions": len(hour.commands),
+        "commands": sum(command is not None for command in hour.commands),
+        "aircraft_mean": sum(hour.aircraft) / len(hour.aircraft),
+        "fingerprint": hour.fingerprint,
+        "fingerprint_again": again.fingerprint,
+        "difference": first_difference(hour, again),
+        "changed": {"decision": at, "from": hour.commands[at], "to": changed[at]},
+        "fingerprint_changed": other.fingerprint,
+        "difference_changed": first_difference(hour, other),
+        "end_differs_in": [name for name in end if end[name] != other_end[name]],
+    }
+
+
+def differs_as_it_should(row: dict) -> bool:
+    """Whether a changed command changed where aircraft are, from its decision on and to the end."""
+    found = row["difference_changed"]
+    return (
+        found is not None
+        and found["decision"] == row["changed"]["decision"] + 1
+        and "aircraft" in found["parts"]
+        and "aircraft" in row["end_differs_in"]
+    )
+
+
+def figures(rows: list[dict]) -> dict[str, Figure]:
+    """1 where all hours repeated, and where all changed ones differed; n is the number of hours."""
+
+    def all_of(values) -> Figure:
+        value = float(all(values))
+        return Figure(value, value, value, "", len(rows))
+
+    return {
+        "replay_identical": all_of(row["difference"] is None for row in rows),
+        "replay_changed_command_differs": all_of(differs_as_it_should(row) for row in rows),
+    }
+
+
+def faults(rows: list[dict]) -> list[str]:
+    """A line per hour that did not repeat, or that a changed command left as it was."""
+    found = []
+    for row in rows:
+        name = f"{row['airport']} seed {row['seed']}"
+        if row["difference"]:
+            parts = ", ".join(row["difference"]["parts"])
+            found.append(f"{name} differs from decision {row['difference']['decision']} on in {parts}")
+        if not differs_as_it_should(row):
+            found.append(f"{name} does not differ as it should with {row['changed']['to']!r}")
+    return found
