@@ -6,8 +6,9 @@ T time, N aircraft slots, K sub-steps of one decision, R runways, S spawn stream
 
 `source` is a JavaScript expression over `a` (one openScope aircraft) and `b` (the bridge, see
 collect/bridge.js); it also converts the game's units (km, radians, feet, knots) into the unit
-in the field's name. Adding a field appends it and raises SCHEMA_VERSION; readers fill what an
-older recording lacks with the field's default.
+in the field's name. Adding a field appends it and raises SCHEMA_VERSION. Recordings name their
+columns, so their reader (collect.dataset) fills what an older one lacks with the field's default;
+tables have no names and are only for what this very schema made.
 """
 
 import dataclasses
@@ -193,15 +194,16 @@ def empty(struct_class, shape: tuple[int, ...], xp=jnp):
 
 
 def from_table(struct_class, table: np.ndarray):
-    """Split `table [..., F]` (float32, the schema's column order) into a struct of numpy arrays.
+    """Split `table [..., F]` (float32, the schema's column order) into a struct of arrays `[...]`.
 
-    Raises ValueError where the number of columns is not the schema's.
+    Raises ValueError where the number of columns is not the schema's: without names nobody could
+    tell which are missing.
     """
     fields = schema(struct_class)
     if table.shape[-1] != len(fields):
         raise ValueError(
             f"{struct_class.__name__} has {len(fields)} fields, the table {table.shape[-1]} "
-            "columns: it was recorded with another schema version"
+            "columns: it was made with another schema; make it again with this one"
         )
     columns = {
         name: table[..., i].astype(spec["dtype"]) for i, (name, spec) in enumerate(fields.items())

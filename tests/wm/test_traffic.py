@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tests.wm.scenes as scenes
+from collect import dataset
 from wm import traffic as tr
 
 STRUCTS = (tr.Traffic, tr.SubSteps, tr.Runways)
@@ -69,10 +70,26 @@ def test_tables_come_back_as_they_went(xp):
         np.testing.assert_array_equal(old, new, err_msg=name)
 
 
-def test_a_table_of_another_width_is_refused():
-    width = len(tr.schema(tr.Traffic))
-    with pytest.raises(ValueError, match=rf"has {width} fields, the table {width - 1} columns"):
-        tr.from_table(tr.Traffic, np.zeros((4, width - 1), np.float32))
+@pytest.mark.parametrize("struct", STRUCTS)
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_table_of_another_width_is_refused(struct, more):
+    width = len(tr.schema(struct))
+    with pytest.raises(ValueError, match=rf"has {width} fields, the table {width + more} columns") as error:
+        tr.from_table(struct, np.zeros((4, width + more), np.float32))
+    assert str(error.value).endswith("make it again with this one")
+    fits = tr.from_table(struct, np.zeros((4, width), np.float32))
+    assert {getattr(fits, name).shape for name in tr.schema(struct)} == {(4,)}
+
+
+def test_an_older_recording_gets_the_defaults_of_the_fields_that_were_added_since():
+    """Columns by name, the last field unknown to the recorder, another one of a field since removed."""
+    known = scenes.random_traffic(np.random.default_rng(0), 12)
+    *names, added = tr.schema(tr.Traffic)
+    stored = {name: np.asarray(getattr(known, name)) for name in names} | {"gone": np.zeros(12)}
+    read = dataset._struct(tr.Traffic, stored, 12)
+    for name in names:
+        np.testing.assert_array_equal(getattr(read, name), stored[name], err_msg=name)
+    np.testing.assert_array_equal(getattr(read, added), tr.schema(tr.Traffic)[added]["default"])
 
 
 def test_codes_follow_the_names():
