@@ -25,7 +25,6 @@ from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
 from launch import players, radar
 from rl import evaluate
-from rl.policy import Policy
 from wm import airport as ap
 from wm import bundle, checkpoints
 from wm import env as simulator
@@ -57,11 +56,6 @@ class Contestant:
     name: str
     player: players.Player
     digest: str
-
-    @property
-    def policy(self) -> Policy:
-        act = self.player._act
-        return Policy(self.player._init, lambda params, carry, obs, key: act(params, carry, obs, key)[:2])
 
 
 def contestant(given: str, slots: int) -> Contestant:
@@ -295,13 +289,13 @@ def _play_model(config, params, who: Contestant, seeds, on_step) -> Iterator[tup
         return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, airport_id))
 
     env = simulator.OpenScopeWorldModel(params)
-    game = evaluate.rollout(env, who.policy, look, CHUNK)
+    game = evaluate.rollout(env, who.player.policy, look, CHUNK)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
         carry, tracks = game.start(params, jax.vmap(jax.random.key)(np.asarray(together)))
         first, chunks = jax.tree.map(np.asarray, tracks), []
         for _ in range(config.minutes):
-            carry, chunk = game.advance(params, who.player._params, carry)
+            carry, chunk = game.advance(params, who.player.params, carry)
             chunks.append(jax.tree.map(np.asarray, chunk))
             on_step(CHUNK * len(together))
         wall = round((time.perf_counter() - begin) / len(together), 2)

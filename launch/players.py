@@ -21,10 +21,10 @@ PERTURBED_EPSILON = 0.1
 
 
 class Player:
-    """A pure policy with its parameters and its place in an episode; `hash` tells parameters apart."""
+    """A pure `policy` with its `params` and its place in an episode; `hash` tells parameters apart."""
 
     def __init__(self, name: str, policy: Policy, params: Any):
-        self.name, self._init, self._params = name, policy.init, params
+        self.name, self.policy, self.params = name, policy, params
         self.hash = _hash(params)
 
         @jax.jit
@@ -38,11 +38,11 @@ class Player:
     def reset(self, seed: int) -> None:
         """Start an episode; everything random in it follows from `seed`."""
         self._key, key = jax.random.split(jax.random.key(seed))
-        self._carry = self._init(key)
+        self._carry = self.policy.init(key)
 
     def __call__(self, observation: dict) -> np.ndarray:
         """The action `int32[5]` for an observation `{name: array}`, unbatched."""
-        action, self._carry, self._key = self._act(self._params, self._carry, observation, self._key)
+        action, self._carry, self._key = self._act(self.params, self._carry, observation, self._key)
         return np.asarray(action)
 
 

@@ -138,7 +138,7 @@ def test_a_trained_policy_is_known_by_its_parameters(tmp_path):
     names = [who.name for who in eval_policy.contestants(config)]
     assert names == ["policy", "noop", "policy_2"]
     seen, _ = Sector().reset(jax.random.key(3), SectorParams())
-    action, _ = run_folder.policy.act(run_folder.player._params, (), seen, jax.random.key(4))
+    action, _ = run_folder.player.policy.act(run_folder.player.params, (), seen, jax.random.key(4))
     assert commands.is_legal(action, seen["action_mask"])
 
 
