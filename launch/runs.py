@@ -73,8 +73,10 @@ def device() -> str:
 
 
 @contextmanager
-def progress(total: float, unit: str) -> Iterator[tqdm]:
+def progress(total: float, unit: str, done: float = 0) -> Iterator[tqdm]:
     """A progress line on stderr with rate and time left; `line.update(n)` moves it on.
+
+    `done` of `total` were done before, by a run that is resumed.
 
     with progress(config.total_steps, "step") as line:
         line.update(steps_per_chunk)
@@ -84,6 +86,7 @@ def progress(total: float, unit: str) -> Iterator[tqdm]:
     seconds = 0.1 if sys.stderr.isatty() else 60.0
     line = tqdm(
         total=total,
+        initial=done,
         unit=unit,
         unit_scale=total >= 1000,
         mininterval=seconds,

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import gymnax
 import jax
-import tyro
-from tqdm import tqdm
 
+from configs import cli
 from configs.ppo import OPENSCOPE, PPOConfig
 from launch import parallel, runs
 from rl import networks
@@ -34,7 +33,7 @@ from rl.policy import describe
 from rl.ppo import PPO, Carry, TrainState
 from rl.totals import report
 from wm import checkpoints
-from wm.provenance import git_commit, library_versions, write_json
+from wm.provenance import write_json
 
 
 @dataclass(frozen=True)
@@ -195,10 +194,8 @@ def train(run: Run) -> dict:
 
     update = parallel.wrap(run.learner.chunk, arguments.backend, run.devices)
     chunks, durations = run.learner.updates // config.chunk, []
-    bar = tqdm(
-        total=chunks * run.steps_per_chunk, initial=done * run.steps_per_chunk, unit="step", unit_scale=True
-    )
-    with lines, bar:
+    progress = runs.progress(chunks * run.steps_per_chunk, "step", done * run.steps_per_chunk)
+    with lines, progress as bar:
         for chunk in range(done, chunks):
             before = time.perf_counter()
             state, carry, metrics = update(state, carry, chunk_keys(run, TRAINING, chunk), run.env_params)
@@ -257,14 +254,13 @@ def summarise(run: Run, durations: list[float]) -> dict:
     names = [name for name in last[-1] if "/" in name and all(name in line for line in last)]
     timed = durations[1:]  # the first chunk compiles
     results = {
+        **runs.provenance(),
         "env": run.arguments.env,
         "total_steps": lines[-1]["total_steps"],
         "figures": {name: sum(line[name] for line in last) / len(last) for name in names},
         "steps_per_second": len(timed) * run.steps_per_chunk / sum(timed) if timed else None,
         "device": f"{run.devices} x {jax.devices()[0].device_kind}",
         "backend": run.arguments.backend,
-        "commit": git_commit(),
-        "versions": library_versions(),
     }
     write_json(directory / "results.json", results)
     return results
@@ -301,7 +297,7 @@ def draw(lines: list[dict], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, and print the figures of the end of the run."""
-    arguments = tyro.cli(Arguments, args=argv)
+    arguments = cli.parse(Arguments, argv)
     with runs.one_line_errors(TrainingError, checkpoints.CheckpointError, ValueError):
         if arguments.distributed:
             jax.distributed.initialize()

@@ -53,6 +53,13 @@ def test_progress_shows_count_rate_and_unit(capsys):
     assert "100%" in shown
 
 
+def test_progress_goes_on_where_a_resumed_run_begins(capsys):
+    with runs.progress(5000, "step", done=4000) as line:
+        line.update(500)
+        assert line.format_dict["initial"] == 4000  # the rate is that of this run alone
+    assert "4.50k/5.00k" in capsys.readouterr().err
+
+
 def test_track_yields_every_item(capsys):
     assert list(runs.track((n * n for n in range(4)), "episode")) == [0, 1, 4, 9]
     assert "4/4" in capsys.readouterr().err

@@ -40,6 +40,8 @@ def test_a_run_leaves_its_records(finished):
     assert lines[-1]["total_steps"] == TINY.total_steps == results["total_steps"]
     assert json.loads((directory / "results.json").read_text()) == results
     assert results["figures"]["episode/return/mean"] > 5
+    assert results["device"].startswith("2 x ")
+    assert {"command", "commit", "date", "versions"} < set(results)
     assert json.loads((directory / "config.json").read_text())["ppo"]["num_envs"] == 4
 
 
@@ -114,3 +116,13 @@ def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys)
     assert len(error) == 1
     assert "is nan in chunk 0" in error[0] or "is inf in chunk 0" in error[0]
     assert "--ppo.learning-rate" in error[0]
+
+
+def test_a_mistyped_option_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train_ppo.main(["--directory", str(tmp_path / "run"), "--ppo.num-env", "4"])
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "did you mean --ppo.num-envs?" in error
+    assert not (tmp_path / "run").exists()
