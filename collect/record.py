@@ -5,6 +5,7 @@ observations of collect.env. What is stored is skipped, so the same call goes on
 """
 
 import dataclasses
+import io
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from collect import GameError, store
 from collect.browser import BrowserLost
@@ -51,8 +53,8 @@ class Job:
         return json.dumps(fields, sort_keys=True)
 
 
-def _row(env: OpenScopeEnv, overflow: int, pictures: bool) -> dict:
-    """The observation part of a step, from the environment's whole state."""
+def _row(env: OpenScopeEnv, overflow: int, picture: bytes | None) -> dict:
+    """The observation part of a step, from the environment's whole state and the picture to store."""
     scene, where = env.scene, {int(i): k for k, i in enumerate(env.slots) if i != FREE}
     slots = np.asarray([where.get(int(i), -1) for i in env.columns], np.int32)
 
@@ -78,13 +80,21 @@ def _row(env: OpenScopeEnv, overflow: int, pictures: bool) -> dict:
         "slots": slots,
         "overflow": np.int32(overflow),
     }
-    return row | ({"picture": _without_alpha(env.snapshot.picture)} if pictures else {})
+    return row | ({} if picture is None else {"picture": picture})
 
 
-def _without_alpha(png: bytes) -> bytes:
-    """The same picture as a PNG of three channels; the browser writes an opaque fourth."""
+def stored_picture(png: bytes, colours: int | None) -> bytes:
+    """The page's picture as a PNG of three channels, without its opaque fourth, or of so many colours.
+
+    256 colours take less than half the space; one pixel in a thousand, at edges, changes visibly.
+    """
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+    if colours is None:
+        return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+    out = io.BytesIO()
+    rgb = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+    rgb.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
@@ -106,20 +116,31 @@ def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
     }
 
 
-def play(env: OpenScopeEnv, policy: Policy, job: Job, on_step: Callable[[], None] = lambda: None) -> dict:
+def play(
+    env: OpenScopeEnv,
+    policy: Policy,
+    job: Job,
+    on_step: Callable[[], None] = lambda: None,
+    picture_colours: int | None = None,
+) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
     Raises GameError where the game stops, shows other points than its events add up to, or
     returns something that is not a number.
     """
-    started, pictures = time.time(), env.game.picture_px is not None
+    started = time.time()
+
+    def row(overflow: int) -> dict:
+        png = env.snapshot.picture
+        return _row(env, overflow, None if png is None else stored_picture(png, picture_colours))
+
     env.episode_s = job.episode_s
     options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
     observation, info = env.reset(seed=job.seed, options=options)
     policy.reset(job.seed)
     steps, points, truncated = [], 0.0, False
     while not truncated:
-        before = _row(env, info["overflow"], pictures)
+        before = row(info["overflow"])
         action = np.asarray(policy(observation), np.int32)
         observation, _, _, truncated, info = env.step(action)
         points += info["points"]
@@ -132,8 +153,7 @@ def play(env: OpenScopeEnv, policy: Policy, job: Job, on_step: Callable[[], None
         steps.append({"observation": before, **outcome})
         on_step()
     noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
-    last = _row(env, info["overflow"], pictures)
-    steps.append({"observation": last, **_outcome(noop, None, (), {}, False, True)})
+    steps.append({"observation": row(info["overflow"]), **_outcome(noop, None, (), {}, False, True)})
     about = {
         "policy": job.policy,
         "game_version": env.game.static["version"],
@@ -141,6 +161,7 @@ def play(env: OpenScopeEnv, policy: Policy, job: Job, on_step: Callable[[], None
         "wind": [env.snapshot.wind_speed_kt, env.snapshot.wind_from_rad],
         "traffic": job.traffic,
         "slots": job.slots,
+        "picture_colours": picture_colours,
         "action_sizes": list(commands.space_sizes(job.slots)),
         "recorded_s": round(time.time() - started, 1),
     }
@@ -164,6 +185,7 @@ def record(
     url: str | None = None,
     picture_px: int | None = None,
     on_step: Callable[[], None] = lambda: None,
+    picture_colours: int | None = None,
 ) -> Iterator[Job]:
     """Play and store `jobs` one after the other, yielding each when it is stored.
 
@@ -177,7 +199,7 @@ def record(
                 if env is None or len(env.slots) != job.slots:
                     env = _replace(env, job, url, picture_px)
                 try:
-                    example = play(env, policies[job.policy], job, on_step)
+                    example = play(env, policies[job.policy], job, on_step, picture_colours)
                     break
                 except BrowserLost:
                     env.close()

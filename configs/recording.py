@@ -51,6 +51,8 @@ class RecordingConfig:
     """Aircraft a policy sees; 48 for the largest airports."""
     picture_px: int | None = None
     """Side of the recorded pictures; none if left out."""
+    picture_colours: int | None = None
+    """Colours of a recorded picture, 2 to 256, which halves its size; all of them if left out."""
     workers: int = 1
     """Processes, each with a browser of its own; one per core is best."""
     url: str | None = None
@@ -66,6 +68,8 @@ class RecordingConfig:
         for rate in self.traffic:
             if not 0 <= rate <= 10 or rate % 0.5:
                 raise ValueError(f"traffic holds {rate}, must be 0 to 10 in steps of 0.5")
+        if self.picture_colours is not None and not 2 <= self.picture_colours <= 256:
+            raise ValueError(f"picture_colours is {self.picture_colours}, must be 2 to 256")
         if self.minutes <= 0 or self.minutes * 12 % 1:
             raise ValueError(f"minutes is {self.minutes}, must be a positive multiple of 5 seconds")
         last = self.first_seed + (self.episodes - 1) // len(self.airports)

@@ -67,7 +67,10 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: 
     try:
         policies = {name: players.make(name, config.slots) for name in config.policies}
         with EpisodeWriter(directory, config.picture_px) as writer:
-            for job in record(jobs, policies, writer, config.url, config.picture_px, on_step):
+            stored = record(
+                jobs, policies, writer, config.url, config.picture_px, on_step, config.picture_colours
+            )
+            for job in stored:
                 reports.put(("episode", job.key))
         reports.put(("done", None))
     except (GameError, DataError, OSError, ValueError) as error:

@@ -8,17 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from collect import dataset, store
-from collect.record import Job, record
+from collect.record import Job, record, stored_picture
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
 from launch.record import jobs_of
 
 ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "collect" / "data" / "shipped"
 
 
 class Descend:
@@ -101,6 +103,39 @@ def test_pictures_are_stored_as_png(tmp_path):
     assert plain.action.shape == (3, 5)
 
 
+def test_a_palette_halves_a_picture_and_hardly_changes_it():
+    grid = np.indices((128, 128)).sum(0)
+    smooth = np.stack([grid, 255 - grid, grid % 97], -1).astype(np.uint8)
+    with_alpha = np.concatenate([smooth, np.full((128, 128, 1), 255, np.uint8)], -1)
+    png = cv2.imencode(".png", with_alpha)[1].tobytes()
+
+    def read(data):
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+    whole, palette = stored_picture(png, None), stored_picture(png, 256)
+    np.testing.assert_array_equal(read(whole), smooth)
+    assert read(palette).shape == smooth.shape
+    assert len(np.unique(read(palette).reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(read(palette).astype(int) - smooth).mean() < 2
+
+
+def test_the_shipped_clips_load_and_show_motion():
+    clips = SHIPPED / "clips"
+    assert report_of(clips).faults == []
+    recorded = list(dataset.load(clips, "train"))
+    assert {episode.icao for episode in recorded} == {"kabq", "klas"}
+    source = tfds.builder_from_directories([str(clips / "worker-000")]).as_data_source("train")
+    frames = 0
+    for episode in source:
+        pictures = np.stack([step["observation"]["picture"] for step in episode["steps"]])
+        assert pictures.dtype == np.uint8
+        assert pictures.shape[1:] == (256, 256, 3)
+        assert (pictures[1:] != pictures[:-1]).any((1, 2, 3)).all()
+        frames += len(pictures)
+    assert frames <= 40
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) < 6e6
+
+
 def command(out, *options) -> list[str]:
     return [sys.executable, "-m", "launch.record", "--out", str(out), "--policies", "noop", *options]
 
@@ -160,6 +195,7 @@ def test_a_wrong_configuration_is_one_line():
         ({"traffic": (1.2,)}, "steps of 0.5"),
         ({"minutes": 0.01}, "multiple of 5 seconds"),
         ({"airports": ()}, "airports is empty"),
+        ({"picture_colours": 1}, "must be 2 to 256"),
         ({"first_seed": 499_999, "episodes": 6}, "cross the border"),
         ({"first_seed": 700_000}, "within 0 to 699999"),
     ],
