@@ -14,6 +14,7 @@ from wm.traffic import STEP_S
 SLOTS = 32
 HEADING = re.compile(r"(?<= fh )\d{3}$")
 TURN_DEG = 30
+UNDISTURBED = round(60.0 / STEP_S)  # decisions without another command to the aircraft
 
 
 def run(config: Replay, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]:
@@ -47,13 +48,20 @@ def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> 
 
 
 def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None, ...], int]:
-    """The commands with another heading in the middle one of those that give a heading, and its index.
+    """The commands with another heading in one of them, and its index.
 
-    Raises ValueError where none does.
+    It is the middle one of those whose aircraft gets no other command for a minute: a heading that is
+    corrected at once may leave no trace. Raises ValueError where there is none.
     """
-    headings = [i for i, command in enumerate(commands) if command and HEADING.search(command)]
+
+    def lasts(at: int) -> bool:
+        callsign = commands[at].split()[0]
+        after = commands[at + 1 : at + 1 + UNDISTURBED]
+        return not any(command and command.split()[0] == callsign for command in after)
+
+    headings = [i for i, command in enumerate(commands) if command and HEADING.search(command) and lasts(i)]
     if not headings:
-        raise ValueError("no heading was commanded, none can be changed: play longer or with another policy")
+        raise ValueError("no lasting heading was commanded: play longer or with another policy")
     at = headings[len(headings) // 2]
 
     def turn(found: re.Match) -> str:
@@ -65,7 +73,7 @@ def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None,
 def verdict(hour: Hour, again: Hour, other: Hour) -> dict:
     """What comparing an hour with its repetition and with its changed version gave."""
     changed, at = with_one_change(hour.commands)
-    end, other_end = hour.digests[-1], other.digests[-1]
+    pairs = list(zip(hour.digests, other.digests, strict=True))
     return {
         "decisions": len(hour.commands),
         "commands": sum(command is not None for command in hour.commands),
@@ -76,18 +84,19 @@ def verdict(hour: Hour, again: Hour, other: Hour) -> dict:
         "changed": {"decision": at, "from": hour.commands[at], "to": changed[at]},
         "fingerprint_changed": other.fingerprint,
         "difference_changed": first_difference(hour, other),
-        "end_differs_in": [name for name in end if end[name] != other_end[name]],
+        "decisions_flown_differently": sum(a["substeps"] != b["substeps"] for a, b in pairs),
+        "end_differs_in": [name for name, digest in pairs[-1][0].items() if digest != pairs[-1][1][name]],
     }
 
 
 def differs_as_it_should(row: dict) -> bool:
-    """Whether a changed command changed where aircraft are, from its decision on and to the end."""
+    """Whether a changed command changed the state from its decision on, and where aircraft flew."""
     found = row["difference_changed"]
     return (
-        found is not None
+        row["fingerprint_changed"] != row["fingerprint"]
         and found["decision"] == row["changed"]["decision"] + 1
         and "aircraft" in found["parts"]
-        and "aircraft" in row["end_differs_in"]
+        and row["decisions_flown_differently"] > 0
     )
 
 

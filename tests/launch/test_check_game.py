@@ -14,7 +14,7 @@ from configs.game_checks import Kill, Replay, Speed, Timing
 from launch import check_game, game_replay, game_speed, game_timing, records
 from launch.game_hours import BusyPage, Hour, first_difference
 
-PARTS = ("aircraft", "log", "score")
+PARTS = ("aircraft", "substeps", "log")
 
 
 def hour(commands, states) -> Hour:
@@ -23,7 +23,7 @@ def hour(commands, states) -> Hour:
     return Hour((), tuple(commands), digests, (3,) * len(states))
 
 
-COMMANDS = (None, "AAL1 fh 010", "AAL2 a 80", "AAL2 fh 350", "AAL1 dct ABQ", "AAL2 fh 100")
+COMMANDS = (None, "AAL1 fh 010", "AAL2 a 80", "AAL2 fh 350", "AAL1 dct ABQ", "AAL3 a 80")
 STATES = ["abc", "dbc", "ebc", "fbc", "gbc", "hbc", "ibc"]
 
 
@@ -32,7 +32,11 @@ def test_the_middle_heading_is_changed_and_nothing_else():
     assert at == 3
     assert changed == (*COMMANDS[:3], "AAL2 fh 020", *COMMANDS[4:])
     assert game_replay.with_one_change(("AAL1 fh 330",)) == (("AAL1 fh 360",), 0)
-    with pytest.raises(ValueError, match="no heading was commanded"):
+    later = ("AAL1 fh 330", *[None] * 12, "AAL1 a 80")
+    assert game_replay.with_one_change(later) == (("AAL1 fh 360", *later[1:]), 0)
+    with pytest.raises(ValueError, match="no lasting heading"):
+        game_replay.with_one_change((*later[:2], *later[3:]))
+    with pytest.raises(ValueError, match="no lasting heading"):
         game_replay.with_one_change((None, "AAL2 a 80", "FHX1 sp 180"))
 
 
@@ -40,7 +44,7 @@ def test_fingerprints_and_first_differences():
     one = hour(COMMANDS, STATES)
     assert first_difference(one, hour(COMMANDS, STATES)) is None
     assert one.fingerprint == hour(COMMANDS, STATES).fingerprint
-    other = hour(COMMANDS, [*STATES[:4], "gxc", "hxz", "ibc"])
+    other = hour(COMMANDS, [*STATES[:4], "gbx", "hyz", "ibc"])
     assert first_difference(one, other) == {"decision": 4, "parts": ["log"]}
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint != hour(COMMANDS, [*STATES[:5], STATES[6], STATES[5]]).fingerprint
@@ -48,7 +52,7 @@ def test_fingerprints_and_first_differences():
 
 def test_only_equal_hours_repeat_and_only_moved_aircraft_differ():
     one = hour(COMMANDS, STATES)
-    moved = hour(COMMANDS, [*STATES[:4], "Gbc", "Hbc", "Ibc"])
+    moved = hour(COMMANDS, [*STATES[:4], "Gbc", "HBc", "IBc"])
     rows = [
         {"airport": "kabq", "seed": 1, **game_replay.verdict(one, hour(COMMANDS, STATES), moved)},
         {"airport": "kabq", "seed": 2, **game_replay.verdict(one, moved, moved)},
@@ -64,9 +68,9 @@ def test_only_equal_hours_repeat_and_only_moved_aircraft_differ():
     "states",
     [
         STATES,  # nothing differs
-        [*STATES[:4], "gxc", "hxc", "ixc"],  # the log alone
-        [*STATES[:3], "Fbc", "Gbc", "Hbc", "Ibc"],  # before the command
-        [*STATES[:4], "Gbc", "hbc", "ibc"],  # not for long
+        [*STATES[:4], "gbx", "hbx", "ibx"],  # the log alone
+        [*STATES[:3], "FBc", "GBc", "HBc", "IBc"],  # before the command
+        [*STATES[:4], "Gbc", "hbc", "ibc"],  # a heading that nobody flew
     ],
 )
 def test_a_changed_command_must_move_aircraft_from_then_on(states):
