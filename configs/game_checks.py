@@ -94,9 +94,9 @@ class Kill(Check):
 
     minutes: int = 2
     kills: int = 20
-    episodes: int = 200
+    episodes: int = 150
     """Of the recording; enough that it isn't finished before the last kill."""
-    workers: int = 2
+    workers: int = 1
     airport: str = "kabq"
     policy: str = "random"
     window_s: float = 8.0

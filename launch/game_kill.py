@@ -86,13 +86,17 @@ def start_and_kill(command, log, out: Path, ledger: Ledger, before: int, delay: 
 
 
 def _watch(process, out: Path, ledger: Ledger, done: Callable[[], bool]) -> None:
+    seen = None
     while not done():
         if process.poll() is not None:
             raise ValueError(
                 f"the recording ended (status {process.returncode}) before it was killed: "
                 "see recorder.log in the run folder; if it was finished, give more --episodes"
             )
-        acknowledge(out, ledger)
+        # Reading an index takes time that the recorder needs: only when one was replaced.
+        if (now := [path.stat().st_mtime_ns for path in out.glob("*/dataset_info.json")]) != seen:
+            seen = now
+            acknowledge(out, ledger)
         time.sleep(POLL_S)
 
 
