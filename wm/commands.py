@@ -12,7 +12,6 @@ from flax import struct
 
 from wm import traffic as tr
 from wm.airport import LEVELS, Airport
-from wm.geometry import wrap_2pi
 from wm.traffic import Traffic
 
 ALTITUDE, HEADING, SPEED, ILS, DIRECT = range(5)
@@ -56,12 +55,13 @@ def decode(action, traffic: Traffic, airport: Airport) -> Command:
 
 def next_fix(traffic: Traffic, airport: Airport):
     """Leg index `[..., N]` of the next remaining fix with a position, -1 where none remains."""
-    route = jnp.maximum(traffic.route, 0)
-    legs = jnp.arange(airport.route_xy_nm.shape[1])
-    is_fix = (airport.route_vector_rad < 0)[route]
-    remaining = (legs >= traffic.leg[..., None]) & (legs < airport.route_legs[route][..., None])
-    usable = is_fix & remaining & (traffic.route >= 0)[..., None] & (traffic.leg >= 0)[..., None]
-    return jnp.where(jnp.any(usable, -1), jnp.argmax(usable, -1), -1)
+    last = airport.route_xy_nm.shape[1]
+    used = jnp.arange(last) < airport.route_legs[:, None]
+    is_fix = used & (airport.route_vector_rad < 0)
+    ahead = jax.lax.cummin(jnp.where(is_fix, jnp.arange(last), last), axis=1, reverse=True)  # [Q, L]
+    found = ahead[jnp.maximum(traffic.route, 0), jnp.clip(traffic.leg, 0, last - 1)]
+    exists = (traffic.route >= 0) & (traffic.leg >= 0) & (traffic.leg < last) & (found < last)
+    return jnp.where(exists, found, -1)
 
 
 def legal_mask(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
@@ -154,7 +154,9 @@ def apply(traffic: Traffic, action, airport: Airport) -> Traffic:
         altitude_mode=jnp.where(verb[ILS], tr.ALTITUDE_APPROACH, altitude_mode),
         expedite=traffic.expedite & ~verb[ALTITUDE],
         assigned_heading_rad=put(
-            "assigned_heading_rad", wrap_2pi(jnp.deg2rad(command.heading_deg)), verb[HEADING]
+            "assigned_heading_rad",
+            jnp.deg2rad(jnp.mod(command.heading_deg, 360.0)),
+            verb[HEADING],
         ),
         heading_mode=jnp.where(verb[DIRECT], tr.HEADING_LNAV, heading_mode),
         turn=put("turn", 0, verb[HEADING] | verb[DIRECT]),

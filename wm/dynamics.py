@@ -172,7 +172,8 @@ def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
         return drawn | {n: outputs[n] > 0 for n in BINARY}
     shape = outputs["heading"].shape[:-1]
     width = len(CATEGORICAL) + sum(BINARY.values())
-    uniform = jax.random.uniform(key, (*shape, width))
+    # Drawn once: without the barrier every kernel that reads a column would draw them all again.
+    uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width)))
     drawn = {}
     for i, name in enumerate(CATEGORICAL):
         upto = jnp.cumsum(jax.nn.softmax(outputs[name], -1), -1)

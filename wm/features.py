@@ -13,6 +13,7 @@ from wm import kinematics as kn
 from wm import observe as ob
 from wm import traffic as tr
 from wm.airport import Airport
+from wm.columns import stack
 from wm.traffic import FT_PER_NM, Scene, Traffic
 
 SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
@@ -218,4 +219,4 @@ def stack_features(columns: dict[str, jax.Array], dtype=jnp.float32) -> jax.Arra
     The network's first layer casts to bfloat16, so stacking in it halves the traffic of a step
     and changes nothing; training rows stay float32.
     """
-    return jnp.stack([columns[n].astype(dtype) for n in sorted(columns)], axis=-1)
+    return stack([columns[n].astype(dtype) for n in sorted(columns)])

@@ -11,13 +11,13 @@ EARTH_RADIUS_NM = 6371.0 / 1.852
 
 
 def wrap_2pi(angle):
-    """Return `angle` (rad) in [0, 2 pi)."""
-    return jnp.mod(angle, 2 * jnp.pi)
+    """Return `angle` (rad) in [0, 2 pi), up to rounding; a floor costs far less than a remainder."""
+    return jnp.maximum(angle - 2 * jnp.pi * jnp.floor(angle / (2 * jnp.pi)), 0.0)
 
 
 def wrap_pi(angle):
     """Return `angle` (rad) in [-pi, pi)."""
-    return jnp.mod(angle + jnp.pi, 2 * jnp.pi) - jnp.pi
+    return angle - 2 * jnp.pi * jnp.floor((angle + jnp.pi) / (2 * jnp.pi))
 
 
 def bearing(dx_nm, dy_nm):
@@ -33,9 +33,14 @@ def east_scale(x_nm, y_nm, latitude_rad, magnetic_north_rad):
 
 def plane_step(track_rad, distance_nm, scale, magnetic_north_rad):
     """Displacement (dx, dy) in the plane of a flight of `distance_nm` along a magnetic track."""
-    true_track = track_rad + magnetic_north_rad
-    east, north = distance_nm * jnp.sin(true_track) * scale, distance_nm * jnp.cos(true_track)
+    east, north = distance_nm * jnp.sin(track_rad), distance_nm * jnp.cos(track_rad)
+    return plane_displacement(east, north, scale, magnetic_north_rad)
+
+
+def plane_displacement(east_nm, north_nm, scale, magnetic_north_rad):
+    """Displacement (dx, dy) in the plane of a flight by (east, north) in the magnetic frame."""
     cos, sin = jnp.cos(magnetic_north_rad), jnp.sin(magnetic_north_rad)
+    east, north = (east_nm * cos + north_nm * sin) * scale, north_nm * cos - east_nm * sin
     return east * cos - north * sin, east * sin + north * cos
 
 
@@ -51,8 +56,13 @@ def runway_offset(x_nm, y_nm, runway_x_nm, runway_y_nm, runway_heading_rad):
 
     `along` is positive before the threshold. Same geometry as the game's getOffset, in nm.
     """
-    dx, dy = runway_x_nm - x_nm, runway_y_nm - y_nm
     sin, cos = jnp.sin(runway_heading_rad), jnp.cos(runway_heading_rad)
+    return line_offset(x_nm, y_nm, runway_x_nm, runway_y_nm, sin, cos)
+
+
+def line_offset(x_nm, y_nm, end_x_nm, end_y_nm, sin, cos):
+    """`runway_offset` where the heading's sine and cosine are known already."""
+    dx, dy = end_x_nm - x_nm, end_y_nm - y_nm
     return sin * dy - cos * dx, sin * dx + cos * dy
 
 

@@ -67,17 +67,15 @@ def true_airspeed_kt(speed_kt, altitude_ft):
 
 def crab_heading(track_rad, tas_kt, wind_east, wind_north):
     """Heading (rad) that makes a ground track good in wind, as the game computes it."""
-    speed = jnp.hypot(wind_east, wind_north)
-    angle = track_rad - geometry.bearing(wind_east, wind_north)
-    crab = jnp.arcsin(jnp.clip(speed * jnp.sin(angle) / jnp.maximum(tas_kt, 1.0), -1.0, 1.0))
+    across = wind_north * jnp.sin(track_rad) - wind_east * jnp.cos(track_rad)
+    crab = jnp.arcsin(jnp.clip(across / jnp.maximum(tas_kt, 1.0), -1.0, 1.0))
     return geometry.wrap_2pi(track_rad + crab)
 
 
 def ground_vector(heading_rad, tas_kt, wind_east, wind_north):
-    """(ground speed kt, ground track rad) of a heading in wind."""
+    """Ground velocity (east, north) in kt of a heading in wind."""
     east = tas_kt * jnp.sin(heading_rad) + wind_east
-    north = tas_kt * jnp.cos(heading_rad) + wind_north
-    return jnp.hypot(east, north), geometry.bearing(east, north)
+    return east, tas_kt * jnp.cos(heading_rad) + wind_north
 
 
 def climb_rate_fpm(t: Traffic):
@@ -198,20 +196,20 @@ def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, airpor
     north = airport.magnetic_north_rad
     scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, north)
 
-    def bearing_to(x_nm, y_nm):
-        return geometry.true_bearing_to(x_nm - t.x_nm, y_nm - t.y_nm, scale, north)
-
-    to_runway = bearing_to(course.x_nm, course.y_nm)
-    off_course = geometry.wrap_pi(course.heading_rad - to_runway)
+    to_fix = g.heading == HEADING_GUIDES.index("fix")  # else what matters is the runway
+    dx = jnp.where(to_fix, fix.x_nm, course.x_nm) - t.x_nm
+    dy = jnp.where(to_fix, fix.y_nm, course.y_nm) - t.y_nm
+    bearing = geometry.true_bearing_to(dx, dy, scale, north)
+    off_course = geometry.wrap_pi(course.heading_rad - bearing)
     lean = jnp.clip(g.localizer_gain * off_course, -jnp.pi / 3, jnp.pi / 3)
     target = _choose(
         g.heading,
         keep_rad,
         t.assigned_heading_rad,
-        bearing_to(fix.x_nm, fix.y_nm),
+        bearing,
         fix.vector_rad,
         course.heading_rad - lean,
-        to_runway,
+        bearing,
         course.heading_rad,
     )
     return geometry.wrap_2pi(target), g.heading >= HEADING_GUIDES.index("fix")
@@ -293,12 +291,15 @@ def _frame(scene: Scene, t: Traffic, g: Guidance, around: Surroundings, airport:
     speed = _accelerate(moved, speed_target, grounded)
     east, north = wind_at(altitude, scene, airport)
     tas = true_airspeed_kt(speed, altitude)
-    ground_speed, ground_track = ground_vector(heading, tas, east, north)
-    ground_track = jnp.where(grounded, heading, ground_track)
+    east, north = ground_vector(heading, tas, east, north)
+    ground_speed = jnp.sqrt(east * east + north * north)
+    ground_track = jnp.where(grounded, heading, geometry.bearing(east, north))
+    east = jnp.where(grounded, ground_speed * jnp.sin(heading), east)
+    north = jnp.where(grounded, ground_speed * jnp.cos(heading), north)
     magnetic_north = airport.magnetic_north_rad
     scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, magnetic_north)
-    flown_nm = ground_speed * FRAME_S / 3600.0
-    dx, dy = geometry.plane_step(ground_track, flown_nm, scale, magnetic_north)
+    hours = FRAME_S / 3600.0
+    dx, dy = geometry.plane_displacement(east * hours, north * hours, scale, magnetic_north)
     new = {
         "x_nm": t.x_nm + dx,
         "y_nm": t.y_nm + dy,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from wm import commands, geometry
 from wm import traffic as tr
 from wm.airport import Airport
+from wm.columns import stack
 from wm.traffic import FT_PER_NM, Scene, Traffic
 
 LOOK_AHEAD_S = 120.0  # horizon of the closest-approach features
@@ -333,7 +334,7 @@ def observe(scene: Scene, airport: Airport) -> dict:
     # Masked before they are stacked: what follows a stack in one kernel is computed per column.
     masked = [jnp.where(valid, columns[n].astype(jnp.float32) / SCALES[n], 0.0) for n in FEATURES]
     return {
-        "aircraft": jnp.stack(masked, axis=-1),
+        "aircraft": stack(masked),
         "aircraft_mask": valid,
         "global_state": _global_state(scene, airport),
         "action_mask": commands.legal_mask(scene.traffic, airport),

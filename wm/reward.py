@@ -69,6 +69,8 @@ class Course:
     x_nm: jax.Array  # landing threshold
     y_nm: jax.Array
     heading_rad: jax.Array
+    sin: jax.Array  # of the heading
+    cos: jax.Array
     flown: jax.Array  # bool, by an arrival that has a runway
 
 
@@ -77,12 +79,13 @@ def course(traffic: Traffic, airport: Airport) -> Course:
     runway = jnp.maximum(traffic.runway, 0)
     xy = airport.runway_xy_nm[runway]
     flown = (traffic.category == tr.ARRIVAL) & (traffic.runway >= 0)
-    return Course(xy[..., 0], xy[..., 1], airport.runway_heading_rad[runway], flown)
+    heading = airport.runway_heading_rad[runway]
+    return Course(xy[..., 0], xy[..., 1], heading, jnp.sin(heading), jnp.cos(heading), flown)
 
 
 def course_offset(x_nm, y_nm, way: Course):
     """(cross, along) in nm of positions, as geometry.runway_offset gives them."""
-    return geometry.runway_offset(x_nm, y_nm, way.x_nm, way.y_nm, way.heading_rad)
+    return geometry.line_offset(x_nm, y_nm, way.x_nm, way.y_nm, way.sin, way.cos)
 
 
 def on_course(x_nm, y_nm, track_rad, way: Course):
