@@ -7,6 +7,9 @@ Method: L. E. Dubins (1957), "On curves of minimal length with a constraint on a
 words turn-straight-turn; the two words of three turns are never shorter at the distances met here.
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -73,17 +76,19 @@ def dubins_nm(forward, right, start_rad, end_rad, radius_nm):
         via = jnp.arctan2(-sign * (ca + cb), distance + sign * (sa + sb)) - jnp.arctan2(-sign * 2.0, straight)
         length = _turn(sign * (via - a)) + straight + _turn(sign * (via - b))
         lengths.append(jnp.where(square >= 0.0, length, jnp.inf))
-    return radius_nm * jnp.min(jnp.stack(lengths), axis=0)
+    return radius_nm * functools.reduce(jnp.minimum, lengths)
 
 
 def distance_to_go_nm(forward_nm, right_nm, angle_rad, ground_speed_kt):
     """Shortest flyable distance `[...]` (nm) to the threshold from positions and angles `[...]`."""
-    radius = jnp.clip(TURN_MARGIN * ground_speed_kt / 3600.0 / TURN_RAD_S, 0.7, 2.5)[..., None]
-    length = dubins_nm(
-        GATES["forward"] - forward_nm[..., None],
-        GATES["right"] - right_nm[..., None],
-        angle_rad[..., None],
-        GATES["angle"],
-        radius,
-    )
-    return jnp.min(length + GATES["left_nm"], axis=-1)
+    radius = jnp.clip(TURN_MARGIN * ground_speed_kt / 3600.0 / TURN_RAD_S, 0.7, 2.5)
+
+    def nearer(shortest, gate):
+        forward, right = gate["forward"] - forward_nm, gate["right"] - right_nm
+        length = dubins_nm(forward, right, angle_rad, gate["angle"], radius)
+        return jnp.minimum(shortest, length + gate["left_nm"]), None
+
+    # One gate after another: all at once make a kernel that takes minutes to compile.
+    gates = {name: jnp.asarray(values, jnp.float32) for name, values in GATES.items()}
+    start = jnp.full(jnp.broadcast_shapes(forward_nm.shape, radius.shape), jnp.inf)
+    return jax.lax.scan(nearer, start, gates)[0]
