@@ -160,9 +160,44 @@ def shard_keys(key: jax.Array, n_devices: int | None = None) -> jax.Array:
     On several hosts, which all pass the same key, each gets its own rows of one split over all devices.
     """
     chosen = devices(n_devices)
-    first = jax.process_index() * len(chosen)
-    keys = jax.random.split(key, jax.process_count() * len(chosen))[first : first + len(chosen)]
-    return jax.device_put(keys, NamedSharding(_mesh(chosen), PER_DEVICE))
+    return jax.device_put(host_keys(key, len(chosen)), NamedSharding(_mesh(chosen), PER_DEVICE))
+
+
+def host_keys(key: jax.Array, count: int) -> jax.Array:
+    """`[count]` keys of this host's own: its rows of one split of `key`, which all hosts pass alike.
+
+    Two hosts with n keys each hold those that one host with 2 n would.
+    """
+    return host_rows(jax.random.split(key, jax.process_count() * count))
+
+
+def host_rows(tree: Any) -> Any:
+    """This host's part of leaves that lead with all hosts' rows, in their order; inverse of `gather`."""
+
+    def part(x):
+        rows = x.shape[0] // jax.process_count()
+        return x[jax.process_index() * rows : (jax.process_index() + 1) * rows]
+
+    return jax.tree.map(part, tree)
+
+
+def gather(tree: Any) -> Any:
+    """Leaves `[B, ...]` of every host joined to `[hosts * B, ...]`, on every host. For checkpoints."""
+    if jax.process_count() == 1:
+        return tree
+
+    def joined(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(joined(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+        return multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(joined, tree)
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every host, where there are several, has come to this call of that name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
 
 
 def _mesh(chosen: list[jax.Device]) -> Mesh:

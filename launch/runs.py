@@ -1,15 +1,16 @@
 """What every command needs around its work: a run folder, its results, progress, and an end in one line."""
 
+import json
 import os
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import jax
 from tqdm import tqdm
@@ -70,6 +71,21 @@ def device() -> str:
     if devices[0].platform == "cpu":
         return f"{platform.machine()} CPU, {os.cpu_count()} cores"
     return f"{len(devices)} x {devices[0].device_kind}"
+
+
+def reopen_log(path: Path, keep: Callable[[dict], bool]) -> TextIO:
+    """A log of JSON lines for appending by a run that goes on, without those that `keep` doesn't want.
+
+    Those are of what was done after the last checkpoint and will be done again. A line that was cut off
+    when the run was killed goes too.
+    """
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            if keep(json.loads(line)):
+                kept.append(f"{line}\n")
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8")
 
 
 @contextmanager

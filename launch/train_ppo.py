@@ -17,6 +17,7 @@ The directory receives
 
 import json
 import math
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,9 +51,7 @@ class Arguments:
     """Train at this airport of the world model alone; at all it knows if left out."""
     backend: parallel.Backend = "pmap"
     devices: int | None = None
-    """How many of this machine's devices; all if left out."""
-    distributed: bool = False
-    """One process per host of several, as SLURM starts them; see launch/slurm/train_ppo.sbatch."""
+    """How many of this machine's devices; all if left out. For several machines see launch/on_hosts.py."""
     resume: bool = False
     save_every: int = 20
     """Chunks between checkpoints; the last chunk is always saved."""
@@ -70,19 +69,28 @@ class Run:
     arguments: Arguments
     learner: PPO
     env_params: object
-    devices: int
+    devices: int  # of this host
+
+    @property
+    def all_devices(self) -> int:
+        return self.devices * jax.process_count()
+
+    @property
+    def environments(self) -> int:
+        """Of this host."""
+        return self.arguments.ppo.num_envs * self.devices
 
     @property
     def steps_per_chunk(self) -> int:
         config = self.arguments.ppo
-        return config.num_envs * config.rollout_length * config.chunk * self.devices
+        return config.num_envs * config.rollout_length * config.chunk * self.all_devices
 
     def record(self) -> dict:
         """The configuration as plain JSON. What may differ on resuming is left out."""
         asked = asdict(self.arguments)
-        for name in ("directory", "resume", "save_every", "distributed"):
+        for name in ("directory", "resume", "save_every"):
             del asked[name]
-        return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.devices}
+        return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.all_devices}
 
 
 def make_environment(name: str, checkpoint: Path | None, airport: str | None):
@@ -98,11 +106,15 @@ def make_environment(name: str, checkpoint: Path | None, airport: str | None):
 
 
 def prepare(arguments: Arguments) -> Run:
+    """Environment, network and learner. Raises TrainingError or ValueError for what can't be trained."""
     devices = len(parallel.devices(arguments.devices))
+    if arguments.devices is not None and jax.process_count() > 1:
+        raise TrainingError("--devices is for one host; of several hosts all devices take part: leave it out")
     env, env_params = make_environment(arguments.env, arguments.checkpoint, arguments.airport)
     spaces = env.observation_space(env_params), env.action_space(env_params)
     network = networks.for_spaces(*spaces, arguments.ppo.network)
-    learner = PPO(env, network, arguments.ppo, arguments.ppo.updates(devices), parallel.AXIS)
+    updates = arguments.ppo.updates(devices * jax.process_count())
+    learner = PPO(env, network, arguments.ppo, updates, parallel.AXIS)
     return Run(arguments, learner, env_params, devices)
 
 
@@ -111,9 +123,14 @@ def start(run: Run) -> tuple[TrainState, Carry]:
     config = run.arguments.ppo
     key_init, key_envs = jax.random.split(jax.random.key(config.seed))
     state = jax.jit(run.learner.init)(key_init, run.env_params)
-    keys = jax.random.split(key_envs, config.num_envs * run.devices)
+    keys = parallel.host_keys(key_envs, run.environments)
     carry = jax.jit(run.learner.reset)(keys, run.env_params)
     return parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
+
+
+def on_all_devices(run: Run, chunk):
+    """The function of one device on those of this host, or of all hosts."""
+    return parallel.wrap(chunk, run.arguments.backend, run.devices if jax.process_count() == 1 else None)
 
 
 def chunk_keys(run: Run, name: int, chunk: int) -> jax.Array:
@@ -132,13 +149,13 @@ def clone(run: Run, state: TrainState, log) -> TrainState:
     config = run.arguments.ppo
     cloning = Cloning(run.learner, expert(), ExpertParams())
     key_envs = jax.random.fold_in(jax.random.key(config.seed), CLONING)
-    keys = jax.random.split(jax.random.fold_in(key_envs, config.clone.updates), config.num_envs * run.devices)
+    keys = parallel.host_keys(jax.random.fold_in(key_envs, config.clone.updates), run.environments)
     carry = parallel.split(jax.jit(cloning.reset)(keys, run.env_params), run.devices)
     state = parallel.replicate(
         parallel.unreplicate(state).replace(optimizer=cloning.optimizer().init(state.policy.network)),
         run.devices,
     )
-    update = parallel.wrap(cloning.chunk, run.arguments.backend, run.devices)
+    update = on_all_devices(run, cloning.chunk)
     for chunk in range(math.ceil(config.clone.updates / min(config.chunk, config.clone.updates))):
         state, carry, metrics = update(state, carry, chunk_keys(run, CLONING, chunk), run.env_params)
         log({"phase": "clone", "chunk": chunk, **report(metrics)})
@@ -146,6 +163,7 @@ def clone(run: Run, state: TrainState, log) -> TrainState:
 
 
 def save(run: Run, state: TrainState, carry: Carry, chunk: int) -> None:
+    """The controller, and everything that a resumed run needs, the environments of all hosts included."""
     directory = run.arguments.directory
     alone = parallel.unreplicate(state)
     observation = jax.tree.map(
@@ -153,31 +171,32 @@ def save(run: Run, state: TrainState, carry: Carry, chunk: int) -> None:
     )
     policy = {"env": run.arguments.env, **describe(run.learner.network, observation)}
     checkpoints.save(directory / "policy", chunk, alone.policy, policy)
-    checkpoints.save(directory / "resume", chunk, (alone, parallel.merge(carry)), run.record(), keep=1)
+    everywhere = parallel.gather(parallel.merge(carry))
+    checkpoints.save(directory / "resume", chunk, (alone, everywhere), run.record(), keep=1)
 
 
 def restore(run: Run) -> tuple[TrainState, Carry, int]:
     """State, environments and chunks done of the newest checkpoint. The configuration must be the same."""
     folder = run.arguments.directory / "resume"
-    shapes = jax.eval_shape(lambda: tuple(_host_shaped(run)))
+    shapes = jax.eval_shape(lambda: tuple(_without_devices(run)))
     state, carry = checkpoints.restore(folder, shapes, config=run.record())
-    placed = parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
+    own = parallel.host_rows(carry)
+    placed = parallel.replicate(state, run.devices), parallel.split(own, run.devices)
     return *placed, checkpoints.latest_step(folder)
 
 
-def _host_shaped(run: Run):
-    config = run.arguments.ppo
+def _without_devices(run: Run):
+    keys = jax.random.split(jax.random.key(0), run.arguments.ppo.num_envs * run.all_devices)
     yield run.learner.init(jax.random.key(0), run.env_params)
-    yield run.learner.reset(
-        jax.random.split(jax.random.key(0), config.num_envs * run.devices), run.env_params
-    )
+    yield run.learner.reset(keys, run.env_params)
 
 
 def train(run: Run) -> dict:
-    """The whole run; returns and writes its results."""
+    """The whole run; returns and writes its results, where there are several hosts on the first alone."""
     arguments, config = run.arguments, run.arguments.ppo
     lines = open_log(arguments)
-    write_json(arguments.directory / "config.json", run.record())
+    if jax.process_index() == 0:
+        write_json(arguments.directory / "config.json", run.record())
 
     def log(line: dict) -> None:
         check_finite(line)
@@ -192,7 +211,7 @@ def train(run: Run) -> dict:
         if config.clone.updates:
             state = clone(run, state, log)
 
-    update = parallel.wrap(run.learner.chunk, arguments.backend, run.devices)
+    update = on_all_devices(run, run.learner.chunk)
     chunks, durations = run.learner.updates // config.chunk, []
     progress = runs.progress(chunks * run.steps_per_chunk, "step", done * run.steps_per_chunk)
     with lines, progress as bar:
@@ -206,36 +225,35 @@ def train(run: Run) -> dict:
             bar.set_postfix({"return": f"{line.get('episode/return/mean', math.nan):.1f}"})
             if (chunk + 1) % arguments.save_every == 0 or chunk + 1 == chunks:
                 save(run, state, carry, chunk + 1)
-    return summarise(run, durations)
+    return summarise(run, durations) if jax.process_index() == 0 else {}
 
 
 def open_log(arguments: Arguments):
-    """metrics.jsonl for appending; on resuming, without the lines of chunks that were never saved."""
-    path = arguments.directory / "metrics.jsonl"
-    if not arguments.resume:
-        if path.exists():
+    """metrics.jsonl for appending; on resuming, without the lines of chunks that were never saved.
+
+    Only the first of several hosts writes. All look before it does, so that all say what is wrong.
+    """
+    path, saved = arguments.directory / "metrics.jsonl", None
+    if arguments.resume:
+        saved = checkpoints.latest_step(arguments.directory / "resume")
+        if saved is None:
             raise TrainingError(
-                f"{arguments.directory} holds a run already; add --resume or choose another directory"
+                f"{arguments.directory} has no checkpoint to resume; start it without --resume"
             )
-        arguments.directory.mkdir(parents=True, exist_ok=True)
-        return path.open("w")
-    saved = checkpoints.latest_step(arguments.directory / "resume")
-    if saved is None:
-        raise TrainingError(f"{arguments.directory} has no checkpoint to resume; start it without --resume")
-    lines = [line for line in path.read_text().splitlines(keepends=True) if _is_saved(line, saved)]
-    path.write_text("".join(lines))
-    return path.open("a")
-
-
-def _is_saved(line: str, chunks: int) -> bool:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:  # a line cut off when the process was killed
-        return False
-    return entry["phase"] == "clone" or entry["chunk"] < chunks
+    elif path.exists():
+        raise TrainingError(
+            f"{arguments.directory} holds a run already; add --resume or choose another directory"
+        )
+    parallel.wait_for_all("looked for an earlier run")
+    if jax.process_index() > 0:
+        return open(os.devnull, "w")
+    arguments.directory.mkdir(parents=True, exist_ok=True)
+    keep = lambda line: line["phase"] == "clone" or line["chunk"] < saved  # noqa: E731
+    return runs.reopen_log(path, keep) if arguments.resume else path.open("w")
 
 
 def check_finite(line: dict) -> None:
+    """Raises TrainingError where a metric isn't a number."""
     for name, value in line.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingError(
@@ -259,7 +277,7 @@ def summarise(run: Run, durations: list[float]) -> dict:
         "total_steps": lines[-1]["total_steps"],
         "figures": {name: sum(line[name] for line in last) / len(last) for name in names},
         "steps_per_second": len(timed) * run.steps_per_chunk / sum(timed) if timed else None,
-        "device": f"{run.devices} x {jax.devices()[0].device_kind}",
+        "device": f"{run.all_devices} x {jax.devices()[0].device_kind}",
         "backend": run.arguments.backend,
     }
     write_json(directory / "results.json", results)
@@ -299,10 +317,9 @@ def main(argv: list[str] | None = None) -> None:
     """Train, and print the figures of the end of the run."""
     arguments = cli.parse(Arguments, argv)
     with runs.one_line_errors(TrainingError, checkpoints.CheckpointError, ValueError):
-        if arguments.distributed:
-            jax.distributed.initialize()
         results = train(prepare(arguments))
-    print(json.dumps(results["figures"], indent=2))
+    if results:
+        print(json.dumps(results["figures"], indent=2))
 
 
 if __name__ == "__main__":

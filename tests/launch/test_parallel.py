@@ -151,6 +151,15 @@ def test_impossible_requests_are_refused(call, cause):
         call()
 
 
+def test_one_host_has_all_keys_and_rows():
+    key = jax.random.key(1)
+    keys = parallel.host_keys(key, 4)
+    assert jnp.array_equal(jax.random.key_data(keys), jax.random.key_data(jax.random.split(key, 4)))
+    tree = {"x": np.arange(6).reshape(3, 2)}
+    assert parallel.gather(tree) is tree
+    np.testing.assert_array_equal(parallel.host_rows(tree)["x"], tree["x"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_two_hosts_average_over_all_devices(backend, tmp_path):

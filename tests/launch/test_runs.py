@@ -44,6 +44,17 @@ def test_results_that_are_not_json_leave_the_old_ones(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["loss"] == 0.5
 
 
+def test_a_log_goes_on_without_what_will_be_done_again(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    with runs.reopen_log(path, lambda line: line["step"] <= 2) as log:
+        log.write('{"step": 4}\n')
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 4}\n'
+    with runs.reopen_log(tmp_path / "new.jsonl", lambda line: True) as log:
+        log.write("{}\n")
+    assert (tmp_path / "new.jsonl").read_text() == "{}\n"
+
+
 def test_progress_shows_count_rate_and_unit(capsys):
     with runs.progress(5000, "step") as line:
         line.update(5000)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import socket
+import subprocess
 import sys
 
 import gymnax
@@ -45,10 +48,8 @@ def test_a_run_leaves_its_records(finished):
     assert json.loads((directory / "config.json").read_text())["ppo"]["num_envs"] == 4
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, tmp_path, monkeypatch):
-    """Killed during the third chunk, after the checkpoint of the second."""
-    whole, _ = finished
-    directory = tmp_path / "run"
+def train_until_killed(directory, monkeypatch):
+    """A run that is killed during the third chunk, after the checkpoint of the second."""
     original = train_ppo.check_finite
 
     def killed_in_the_third_chunk(line):
@@ -60,6 +61,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         train(prepare(arguments(directory)))
     monkeypatch.undo()
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, tmp_path, monkeypatch):
+    whole, _ = finished
+    directory = tmp_path / "run"
+    train_until_killed(directory, monkeypatch)
     train(prepare(arguments(directory, resume=True)))
     assert (directory / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
     ends = [restore(prepare(arguments(folder, resume=True))) for folder in (whole, directory)]
@@ -126,3 +133,76 @@ def test_a_mistyped_option_is_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
     assert "did you mean --ppo.num-envs?" in error
     assert not (tmp_path / "run").exists()
+
+
+def go_on_with_two_hosts(directory):
+    """Resume a run on two hosts of one device each, started as SLURM does; their (status, errors)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    slurm = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "127.0.0.1",
+        "SLURM_NTASKS": "2",
+        "SLURM_LOCALID": "0",
+    }
+    fake = {"JAX_COORDINATOR_PORT": str(port), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    one_device = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    command = [
+        sys.executable,
+        "-m",
+        "launch.on_hosts",
+        "launch.train_ppo",
+        "--env",
+        "CartPole-v1",
+        "--resume",
+    ]
+    command += ["--directory", str(directory), "--ppo.network.dtype", TINY.network.dtype]
+    for name in ("total_steps", "num_envs", "rollout_length", "epochs", "minibatches", "chunk"):
+        command += [f"--ppo.{name.replace('_', '-')}", str(getattr(TINY, name))]
+    for name in ("learning_rate", "gamma", "entropy_coef"):
+        command += [f"--ppo.{name.replace('_', '-')}", str(getattr(TINY, name))]
+    hosts = [
+        subprocess.Popen(
+            command,
+            env=os.environ | slurm | fake | one_device | {"SLURM_PROCID": str(host)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for host in (0, 1)
+    ]
+    try:
+        answers = [host.communicate(timeout=300) for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    return [(host.returncode, *answer) for host, answer in zip(hosts, answers, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_hosts_go_on_as_one_host_with_their_devices(finished, tmp_path, monkeypatch):
+    """Each takes its own half of the environments out of the checkpoint, and the first writes all of them."""
+    whole, _ = finished
+    directory = tmp_path / "run"
+    train_until_killed(directory, monkeypatch)
+    first, second = go_on_with_two_hosts(directory)
+    assert first[0] == second[0] == 0, first[2] + second[2]
+    assert "episode/return/mean" in first[1]
+    assert "episode/return/mean" not in second[1]
+    one, two = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (whole, directory)
+    )
+    for wanted, found in zip(one, two, strict=True):
+        assert wanted.pop("phase") == found.pop("phase")
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert json.loads((directory / "results.json").read_text())["device"].startswith("2 x ")
+    ends = [restore(prepare(arguments(folder, resume=True))) for folder in (whole, directory)]
+    keys = [jax.random.key_data(carry.keys) for _, carry, _ in ends]
+    np.testing.assert_array_equal(*keys)
+    assert len(np.unique(keys[0].reshape(-1, 2), axis=0)) == 2 * TINY.num_envs
+    for a, b in zip(
+        *(jax.tree.leaves((state.policy, carry.observation)) for state, carry, _ in ends), strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-4)
