@@ -4,7 +4,8 @@
 game's rule as it executes it; `stranded` -200 at the end for each arrival still in the air that
 had time to land. The game defines a separation penalty but never awards it and its violation
 flag sticks (aircraft/AircraftConflict.js), so losses are computed here on the sub-steps.
-A `Ledger` carries what has already been counted. Letters: K sub-steps, N slots.
+A `Ledger` carries what has already been counted. Letters: K sub-steps, N slots, D = N // 2: a pair of
+aircraft is an entry of `[D, N]`, see wm.pairs.
 """
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from wm import geometry
+from wm import geometry, pairs
 from wm import observe as ob
 from wm import traffic as tr
 from wm.airport import Airport
@@ -39,7 +40,7 @@ TIME_TO_FINISH = 1.5  # a flight had time if this multiple of its unimpeded time
 
 @struct.dataclass
 class Ledger:
-    """What has been counted, per slot `[N]` and pair `[N, N]`."""
+    """What has been counted, per slot `[N]` and pair `[D, N]`."""
 
     id: jax.Array  # int32, the aircraft the slot's entries are about
     scored: jax.Array  # int32 bit mask of events already paid
@@ -51,7 +52,7 @@ class Ledger:
 
 def empty_ledger(slots: int) -> Ledger:
     """A ledger that has counted nothing."""
-    apart = jnp.full((slots, slots), SEPARATED_FRAMES, jnp.uint8)
+    apart = jnp.full((slots // 2, slots), SEPARATED_FRAMES, jnp.uint8)
     return Ledger(
         id=jnp.full((slots,), -1, jnp.int32),
         scored=jnp.zeros((slots,), jnp.int32),
@@ -102,7 +103,7 @@ def established(x_nm, y_nm, track_rad, traffic: Traffic, airport: Airport):
 
 @struct.dataclass
 class PairRule:
-    """What the separation rule asks of each aircraft `[..., N]` and pair `[..., N, N]` in a step."""
+    """What the separation rule asks of each aircraft `[..., N]` and pair `[..., D, N]` in a step."""
 
     course: Course
     on_sid: jax.Array  # bool [..., N]
@@ -113,7 +114,7 @@ class PairRule:
 def pair_rule(traffic: Traffic, airport: Airport) -> PairRule:
     """Look up everything of the rule that does not change from frame to frame."""
     runway = jnp.maximum(traffic.runway, 0)
-    first, second = runway[..., :, None], runway[..., None, :]
+    first, second = pairs.both_sides(runway)
     parallel = airport.parallel_minimum_nm[first, second]
     minimum = jnp.where((parallel >= 0) & (first != second), parallel, LATERAL_NM)
     leg = jnp.clip(traffic.leg, 0, airport.route_on_sid.shape[1] - 1)
@@ -121,18 +122,13 @@ def pair_rule(traffic: Traffic, airport: Airport) -> PairRule:
     return PairRule(course(traffic, airport), on_sid, minimum**2, airport.elevation_ft)
 
 
-def _pairs(per_aircraft):
-    """(first, second) of every pair: `[..., N]` as `[..., N, 1]` and `[..., 1, N]`."""
-    return per_aircraft[..., :, None], per_aircraft[..., None, :]
-
-
 def _both(flag):
-    first, second = _pairs(flag)
+    first, second = pairs.both_sides(flag)
     return first & second
 
 
 def _difference(value):
-    first, second = _pairs(value)
+    first, second = pairs.both_sides(value)
     return second - first
 
 
@@ -141,11 +137,11 @@ def _exempt_by_course(s: SubSteps, dx, dy, on_sid):
 
     Angles are compared by their cosines, quotients by the sign of numerator times denominator.
     """
-    (ax, bx), (ay, by) = _pairs(jnp.sin(s.ground_track_rad)), _pairs(jnp.cos(s.ground_track_rad))
+    (ax, bx), (ay, by) = (pairs.both_sides(f(s.ground_track_rad)) for f in (jnp.sin, jnp.cos))
     determinant = bx * ay - by * ax
     first = (dy * bx - dx * by) * determinant
     second = (dy * ax - dx * ay) * determinant
-    east, north = _pairs(jnp.sin(s.heading_rad)), _pairs(jnp.cos(s.heading_rad))
+    east, north = (pairs.both_sides(f(s.heading_rad)) for f in (jnp.sin, jnp.cos))
     cosine = east[0] * east[1] + north[0] * north[1]
     diverging = jnp.where(_both(on_sid), np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
     crossing = (cosine <= diverging) & (cosine >= np.cos(OPPOSITE_RAD))
@@ -153,7 +149,7 @@ def _exempt_by_course(s: SubSteps, dx, dy, on_sid):
 
 
 def judge(s: SubSteps, airborne_s, rule: PairRule):
-    """Return (game, raw) violating pairs `[..., N, N]`, upper triangle, of frames `[..., N]`.
+    """Return (game, raw) violating pairs `[..., D, N]` of frames `[..., N]`.
 
     raw is 3 nm and 1000 ft with no exemption; game adds the game's exemptions as executed
     (parallel approaches, converging courses past their crossing, first 90 s, below 990 ft). Its
@@ -162,10 +158,9 @@ def judge(s: SubSteps, airborne_s, rule: PairRule):
     dx, dy = _difference(s.x_nm), _difference(s.y_nm)
     lateral2 = dx * dx + dy * dy
     low = jnp.abs(_difference(s.altitude_ft)) < VERTICAL_FT
-    controllable, other = _pairs(s.controllable)
-    slot = jnp.arange(s.x_nm.shape[-1])
+    controllable, other = pairs.both_sides(s.controllable)
     pair = _both(s.present & (s.phase > tr.WAITING)) & (controllable | other) & low
-    pair = pair & (slot[:, None] < slot)
+    pair = pair & pairs.once(s.x_nm.shape[-1])
     raw = pair & (lateral2 < LATERAL_NM**2)
 
     lined_up = on_course(s.x_nm, s.y_nm, s.ground_track_rad, rule.course)
@@ -176,7 +171,7 @@ def judge(s: SubSteps, airborne_s, rule: PairRule):
 
 
 def violations(sub: SubSteps, traffic: Traffic, airborne_s, airport: Airport):
-    """`judge` on all sub-steps at once: `[..., K, N, N]` each.
+    """`judge` on all sub-steps at once: `[..., K, D, N]` each.
 
     `traffic [..., N]` gives runway, route and category; `airborne_s [..., K, N]`.
     """
@@ -185,7 +180,7 @@ def violations(sub: SubSteps, traffic: Traffic, airborne_s, airport: Airport):
 
 
 def count_frame(apart, losses, violating):
-    """Advance pair timers `apart` and loss counts by one frame; all `[N, N]`, the first two uint8.
+    """Advance pair timers `apart` and loss counts by one frame; all `[D, N]`, the first two uint8.
 
     A loss is one pair from entry until it has been separated for 30 s.
     """
@@ -195,7 +190,7 @@ def count_frame(apart, losses, violating):
 
 
 def count_losses(apart, violating):
-    """`count_frame` over `violating [K, N, N]`; return (new losses, timers)."""
+    """`count_frame` over `violating [K, D, N]`; return (new losses, timers)."""
 
     def frame(carry, now):
         return count_frame(*carry, now), None
@@ -248,7 +243,7 @@ def unimpeded_s(traffic: Traffic, airport: Airport):
 def _contact(ledger: Ledger, after: Traffic, remaining_s, airport: Airport):
     """Open entries for new aircraft and note each flight's first contact and whether it is due."""
     same = ledger.id == after.id
-    fresh_pair = same[:, None] & same[None, :]
+    same_pair = _both(same)
 
     def kept(value, default):
         return jnp.where(same, value, default)
@@ -263,8 +258,8 @@ def _contact(ledger: Ledger, after: Traffic, remaining_s, airport: Airport):
         scored=kept(ledger.scored, 0),
         unimpeded_s=jnp.where(contact, needed, known),
         due=kept(ledger.due, False) | due,
-        apart_game=jnp.where(fresh_pair, ledger.apart_game, SEPARATED_FRAMES),
-        apart_raw=jnp.where(fresh_pair, ledger.apart_raw, SEPARATED_FRAMES),
+        apart_game=jnp.where(same_pair, ledger.apart_game, SEPARATED_FRAMES),
+        apart_raw=jnp.where(same_pair, ledger.apart_raw, SEPARATED_FRAMES),
     )
     return ledger, due
 
