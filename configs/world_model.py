@@ -8,6 +8,7 @@ configs/demo.py. Every size is per ensemble member.
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +29,20 @@ class WorldModelConfig:
     weight_decay: float = 1e-3
     slots: int = 32  # aircraft of the environment
     rows: int = 2048  # recorded states to reset to
-    backend: str = "pmap"  # or shard_map
+    backend: Literal["pmap", "shard_map"] = "pmap"
     save_every: int = 20  # calls of the update between checkpoints
     seed: int = 0
 
     def __post_init__(self):
         for name in ("members", "width", "blocks", "steps", "batch", "inner", "slots", "rows"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, it is {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("data", "test"):
+            if missing := [path for path in getattr(self, name) if not path.exists()]:
+                raise ValueError(f"{name} names {missing[0]}, which isn't there")
+        if not self.airports:
+            raise ValueError("airports is empty, must name at least one")
         if self.steps % self.inner:
-            raise ValueError(f"steps ({self.steps}) must be a multiple of inner ({self.inner})")
+            raise ValueError(f"steps is {self.steps}, must be a multiple of inner, {self.inner}")
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, it is {self.learning_rate}")
-        if self.backend not in ("pmap", "shard_map"):
-            raise ValueError(f"backend must be pmap or shard_map, it is {self.backend!r}")
+            raise ValueError(f"learning_rate is {self.learning_rate}, must be positive")

@@ -3,10 +3,11 @@
     python -m launch.train_wm --data runs/recordings/train --test runs/recordings/test --out runs/wm
 
 Writes into --out: config.json, metrics.jsonl (losses), fit/ (checkpoints to resume from), model/
-(the world model for gymnax.make), fidelity.json, curves.png and results.json. The same command
-resumes a run that was cut off.
+(the world model for gymnax.make), curves.png and results.json (fidelity). The same command resumes
+a run that was cut off.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -67,6 +68,14 @@ def shard(data: fit.Data, devices: int, seed: int) -> fit.Data:
     return parallel.split(dealt)
 
 
+def fingerprint(data: fit.Data) -> str:
+    """Tells training data apart: a SHA-256 of every row in its order."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves((data.rows, data.episode, data.spawns)):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
 def save_state(config: WorldModelConfig, state: fit.FitState, step: int) -> None:
     """A checkpoint of the run, to go on from."""
     checkpoints.save(config.out / "fit", step, state, run_config(config), keep=2)
@@ -94,9 +103,8 @@ def train(config: WorldModelConfig, data: fit.Data) -> fit.FitState:
     )
     state = parallel.replicate(state)
     carry = shard(data, devices, config.seed)
-    log = (config.out / "metrics.jsonl").open("a", encoding="utf-8")
-    with log, runs.progress(config.steps, "step") as line:
-        line.update(done)
+    log = runs.reopen_log(config.out / "metrics.jsonl", lambda line: line["step"] <= done)
+    with log, runs.progress(config.steps, "step", done) as line:
         for step in range(done, config.steps, config.inner):
             key = jax.random.fold_in(jax.random.key(config.seed + 1), step)
             state, carry, metrics = update(state, carry, parallel.shard_keys(key), None)
@@ -147,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
             state.weights, state.hazard, tables, recorded, config.rows, config.slots
         )
         seeds = {i: sorted(r.seed for r in rs) for i, rs in zip(config.airports, recorded, strict=True)}
-        metadata = {"data_fingerprint": str(len(data.episode)), "seeds": seeds}
+        metadata = {"data_fingerprint": fingerprint(data), "seeds": seeds}
         bundle.save_bundle(config.out / "model", params, run_config(config), metadata)
         draw(config)
         test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
