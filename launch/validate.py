@@ -33,6 +33,7 @@ def main() -> int:
     from collect.validate import validate
 
     with one_line_errors(DataError):
+        # tqdm itself: how many episodes there are isn't known before the last is read.
         for report in tqdm(validate(arguments.data, arguments.use), unit="episode"):  # noqa: B007
             pass
     for finding in report.findings:
