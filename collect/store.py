@@ -278,8 +278,12 @@ def open_directory(directory: Path | str):
 
 def written_directories(root: Path | str) -> list[Path]:
     """Directories at or below `root` that a writer has begun; not what a killed one left half done."""
-    parents = (path.parent for path in Path(root).rglob("dataset_info.json"))
-    return sorted(path for path in parents if not path.name.startswith(METADATA_PREFIX))
+    found = []
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(METADATA_PREFIX)]
+        if "dataset_info.json" in files:
+            found.append(Path(folder))
+    return sorted(found)
 
 
 def find_directories(root: Path | str) -> list[Path]:

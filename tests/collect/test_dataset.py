@@ -170,6 +170,21 @@ def test_an_unfinished_episode_is_no_fault_and_is_replaced(tmp_path, one):
     assert report.episodes == 2
 
 
+def test_a_recording_under_way_can_be_listed(tmp_path, one):
+    """The writer's folders for new metadata come and go meanwhile."""
+    episodes.write(tmp_path / "a", [one()])
+    prefix = str(tmp_path / "a" / store.METADATA_PREFIX)
+    come_and_go = f"import os, tempfile\nwhile True:\n    os.rmdir(tempfile.mkdtemp('', {prefix!r}, '.'))"
+    with subprocess.Popen([sys.executable, "-c", come_and_go]) as writer:
+        try:
+            while not list((tmp_path / "a").glob(f"{store.METADATA_PREFIX}*")):
+                pass
+            for _ in range(5000):
+                assert store.written_directories(tmp_path) == [tmp_path / "a"]
+        finally:
+            writer.kill()
+
+
 def test_the_same_episode_twice_is_named(tmp_path, one):
     episodes.write(tmp_path / "a", [one(1)])
     episodes.write(tmp_path / "b", [one(1)])
