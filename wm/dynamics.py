@@ -16,7 +16,6 @@ from flax import linen as nn
 from flax import struct
 
 from wm import kinematics as kn
-from wm import pairs
 from wm import traffic as tr
 from wm.airport import Airport
 from wm.traffic import EVENT_NAMES, FRAME_S, FRAMES_PER_STEP, STEP_S, Scene, Traffic
@@ -301,15 +300,14 @@ def collisions(sub: tr.SubSteps):
     """Aircraft `[N]` that came within 0.05 km and 160 ft of another inside the airspace."""
 
     def difference(v):
-        first, second = pairs.both_sides(v)
-        return second - first
+        return v[:, None, :] - v[:, :, None]
 
-    here, there = pairs.both_sides(sub.present & sub.controllable & (sub.phase > tr.WAITING))
+    inside = sub.present & sub.controllable & (sub.phase > tr.WAITING)
     squared = difference(sub.x_nm) ** 2 + difference(sub.y_nm) ** 2
     close = (squared < COLLISION_NM**2) & (jnp.abs(difference(sub.altitude_ft)) < COLLISION_FT)
-    hit = jnp.any(close & here & there, 0)  # [D, N]
-    second = hit.at[pairs.first_index(hit.shape[-1])].get(mode="promise_in_bounds")
-    return jnp.any(hit, 0) | jnp.any(second, 0)
+    others = ~jnp.eye(inside.shape[-1], dtype=bool)
+    close = close & inside[:, None, :] & inside[:, :, None] & others
+    return jnp.any(jnp.any(close, -1), 0)
 
 
 def transition(scene: Scene, decision: Decision, legs: dict, airport: Airport):

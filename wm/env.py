@@ -144,8 +144,6 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
             key_spawn,
             airport,
         )
-        # Without the barrier every kernel that reads a column would merge the spawns into it again.
-        after = jax.lax.optimization_barrier(after)
         new = state.replace(
             time=state.time + 1,
             scene=after,

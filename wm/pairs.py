@@ -21,9 +21,3 @@ def both_sides(per_aircraft):
     """(first, second) of every pair: `[..., N]` as `[..., 1, N]` and `[..., D, N]`."""
     index = second_slot(per_aircraft.shape[-1])
     return per_aircraft[..., None, :], per_aircraft.at[..., index].get(mode="promise_in_bounds")
-
-
-def first_index(slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """Index `[D, N]` of the entries in which slot i is the second aircraft."""
-    distance = np.arange(slots // 2)[:, None]
-    return np.broadcast_to(distance, (slots // 2, slots)), (np.arange(slots) - distance - 1) % slots
