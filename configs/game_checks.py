@@ -100,7 +100,10 @@ class Kill(Check):
     airport: str = "kabq"
     policy: str = "random"
     window_s: float = 8.0
-    """A kill comes at a random moment of this time after the first episode that a start has stored."""
+    """A kill comes at a random moment of this time after the first episode that a start has stored.
+
+    Every second one then waits until an episode is being stored.
+    """
     draw: int = 0
     """Seed of those moments."""
 

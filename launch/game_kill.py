@@ -1,8 +1,9 @@
 """Whether a recorder that is killed keeps what it had stored.
 
 A recording is started, killed with its whole process group, looked at, and started again by the
-same command. An episode counts as acknowledged as soon as the recording's index names it, which is
-before `EpisodeWriter.write` returns and before the recorder counts it.
+same command. Every second kill is aimed at the few milliseconds in which an episode is being stored, the
+others come at any moment. An episode counts as acknowledged as soon as the recording's index names
+it, which is before `EpisodeWriter.write` returns and before the recorder counts it.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ from wm.provenance import ROOT
 
 START_TIMEOUT_S = 300.0  # from a start to its first stored episode
 POLL_S = 0.02
+STORE_S = 0.008  # about as long as storing takes from the new file to the new index
 Ledger = dict[Path, str]  # file of each acknowledged episode and its SHA-256
 
 
@@ -38,12 +40,14 @@ def run(config: Kill, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]
     with open(folder / "recorder.log", "w") as log, runs.progress(config.kills + 1, "start") as line:
         for number in range(1, config.kills + 1):
             delay = moments.uniform(0.0, config.window_s)
+            aim = moments.uniform(0.0, STORE_S) if number % 2 == 0 else None
             before = len(ledger)
-            start_and_kill(command, log, out, ledger, before, delay)
+            start_and_kill(command, log, out, ledger, delay, aim)
             acknowledged = len(ledger)
             found = look(out, ledger)
             lost |= set(found["lost"])
-            rows.append({"kill": number, "after_s": delay, "new": acknowledged - before, **found})
+            moment = {"kill": number, "after_s": delay, "aim_s": aim}
+            rows.append({**moment, "new": acknowledged - before, **found})
             line.update()
             line.set_postfix_str(f"{acknowledged} episodes acknowledged, {len(lost)} lost")
         ended = finish(command, log, out, config)
@@ -66,11 +70,13 @@ def recording_command(config: Kill, out: Path) -> list[str]:
     ]
 
 
-def start_and_kill(command, log, out: Path, ledger: Ledger, before: int, delay: float) -> None:
+def start_and_kill(command, log, out: Path, ledger: Ledger, delay: float, aim: float | None) -> None:
     """Kill a recording `delay` seconds after it stored its first episode; the ledger is kept up to then.
 
-    Raises ValueError where it ends by itself before that.
+    With `aim` the kill waits for the next file that the recorder makes, and so many seconds more.
+    Raises ValueError where the recording ends by itself before that.
     """
+    before = len(ledger)
     process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -79,6 +85,9 @@ def start_and_kill(command, log, out: Path, ledger: Ledger, before: int, delay: 
             raise ValueError(f"the recording stored nothing within {START_TIMEOUT_S:g} s: see {log.name}")
         deadline = time.monotonic() + delay
         _watch(process, out, ledger, lambda: time.monotonic() >= deadline)
+        if aim is not None:
+            _until_next_file(process, out)
+            time.sleep(aim)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -98,6 +107,14 @@ def _watch(process, out: Path, ledger: Ledger, done: Callable[[], bool]) -> None
             seen = now
             acknowledge(out, ledger)
         time.sleep(POLL_S)
+
+
+def _until_next_file(process, out: Path) -> None:
+    folders = [path for path in out.iterdir() if path.is_dir()]
+    count = before = sum(len(os.listdir(folder)) for folder in folders)
+    while count <= before and process.poll() is None:
+        time.sleep(0.0002)
+        before, count = count, sum(len(os.listdir(folder)) for folder in folders)
 
 
 def acknowledge(out: Path, ledger: Ledger) -> None:

@@ -16,6 +16,8 @@ MEASURES = {
     "game_score": ("points", lambda episode: episode["page_score"]),
     "landings": ("landings", lambda episode: episode["landed"]),
     "loss_game": ("losses", lambda episode: episode["loss_game"]),
+    "commands": ("commands", lambda episode: episode["commands"]),
+    "delay": ("s", lambda episode: episode["delay_s"]),
 }
 
 
@@ -75,7 +77,7 @@ def compare(found: dict[str, dict[int, dict]]) -> list[dict]:
     for seed in sorted(lock_step.keys() & browser.keys()):
         row = {"seed": seed, "wall_s": [lock_step[seed]["wall_s"], browser[seed]["wall_s"]]}
         for name, (_, value) in MEASURES.items():
-            row[name] = [float(value(lock_step[seed])), float(value(browser[seed]))]
+            row[name] = [value(lock_step[seed]), value(browser[seed])]
         rows.append(row)
     return rows
 
@@ -84,6 +86,8 @@ def differences(rows: list[dict], suffix: str) -> dict[str, Figure]:
     """Browser timing minus lock-step on the same seeds, the mean with its interval, per measure."""
     figures = {}
     for name, (unit, _) in MEASURES.items():
-        change = [float(np.diff(row[name])[0]) for row in rows]
-        figures[f"{name}_browser_timing_minus_lock_step_{suffix}"] = bootstrap(change, unit, seed=0)
+        known = [row[name] for row in rows if None not in row[name]]  # no landing, no delay
+        if known:
+            change = np.diff(known)[:, 0]
+            figures[f"{name}_browser_timing_minus_lock_step_{suffix}"] = bootstrap(change, unit, seed=0)
     return figures

@@ -123,14 +123,16 @@ def test_a_family_s_cores_and_processor_time():
 
 def episode(total, **changes) -> dict:
     wanted = {"page_score": total / 2, "landed": 3.0, "loss_game": 1.0, "overflow": 0, "wall_s": 9.0}
+    wanted |= {"commands": 7, "delay_s": None}
     return {"return": {"total": total}, **wanted, **changes}
 
 
 def test_timings_are_compared_on_seeds_valid_in_both():
     found = {
-        "lock_step": {1: episode(10.0), 2: episode(20.0), 3: episode(30.0)},
-        "browser_timing": {1: episode(14.0), 2: episode(26.0, landed=5.0), 3: episode(0.0, overflow=1)},
+        "lock_step": {1: episode(10.0, delay_s=60.0), 2: episode(20.0), 3: episode(30.0)},
+        "browser_timing": {1: episode(14.0, delay_s=90.0), 2: episode(26.0, landed=5.0)},
     }
+    found["browser_timing"][3] = episode(0.0, overflow=1)
     rows = game_timing.compare(found)
     assert [row["seed"] for row in rows] == [1, 2]
     figures = game_timing.differences(rows, "noop_kabq")
@@ -138,6 +140,9 @@ def test_timings_are_compared_on_seeds_valid_in_both():
     assert (gain.value, gain.low, gain.high, gain.n) == (5.0, 4.0, 6.0, 2)
     assert figures["game_score_browser_timing_minus_lock_step_noop_kabq"].value == 2.5
     assert figures["landings_browser_timing_minus_lock_step_noop_kabq"].value == 1.0
+    delay = figures["delay_browser_timing_minus_lock_step_noop_kabq"]
+    assert (delay.value, delay.n) == (30.0, 1)  # in the other hour nobody landed
+    assert not any("delay" in name for name in game_timing.differences(rows[1:], "noop_kabq"))
     assert figures["loss_game_browser_timing_minus_lock_step_noop_kabq"].value == 0.0
 
 
