@@ -19,6 +19,8 @@ from configs import cli
 from configs.demo import FULL, SHORT, DemoConfig, Sizes
 from launch import eval_policy, runs, train_ppo, train_wm
 
+MARK = "demo.json"  # tells a demonstration's folder from others
+
 
 def stage(name: str, module: Callable[[list[str]], object], arguments: list[str]) -> dict:
     """Run one command as the user would, say which, and time it."""
@@ -68,9 +70,18 @@ def comparison(config: DemoConfig, sizes: Sizes, where: str) -> list[str]:
         *("--policies", "noop", "random", "expert", str(config.out / "ppo" / "policy")),
         *("--checkpoint", str(config.out / "wm" / "model")),
         *("--episodes", str(episodes)),
+        *("--cache", str(config.out / "episodes")),
         *("--out", str(config.out / f"compare_{where}")),
         *url,
     ]
+
+
+def clear(out: Path) -> None:
+    """Make an empty folder, in place of an earlier demonstration. Raises ValueError where other files are."""
+    if out.exists() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise ValueError(f"{out} holds files that no demonstration wrote: choose another --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
 
 
 def read(path: Path) -> dict:
@@ -79,11 +90,12 @@ def read(path: Path) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run every stage; refuse to mix with an earlier demonstration's files."""
+    """Run every stage, in place of an earlier demonstration's files but of nobody else's."""
     config = cli.parse(DemoConfig, argv)
     sizes = SHORT if config.short else FULL
-    shutil.rmtree(config.out, ignore_errors=True)
-    config.out.mkdir(parents=True)
+    with runs.one_line_errors(ValueError, OSError):
+        clear(config.out)
+    cli.save(config, config.out / MARK)
     begin = time.perf_counter()
     stages = {
         "world_model": stage(
