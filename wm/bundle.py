@@ -197,11 +197,16 @@ def load_bundle(directory: Path | str | None = None, airport: str | None = None)
     flat = checkpoints.restore(directory, shapes)
     nested = traverse_util.unflatten_dict(flat, sep="/")
     spawns = nested["spawns"]
-    arrays = nested | {
-        "airports": Airport(**nested["airports"]),
-        "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
-        "scenes": _scene(nested["scenes"]),
-    }
+    try:
+        arrays = nested | {
+            "airports": Airport(**nested["airports"]),
+            "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
+            "scenes": _scene(nested["scenes"]),
+        }
+    except TypeError as error:
+        raise checkpoints.CheckpointError(
+            f"the world model in {directory} was saved with other columns ({error}): train it again"
+        ) from error
     if airport is not None:
         known = config["training"].get("airports", [])
         if airport not in known:

@@ -11,6 +11,7 @@ from typing import Any
 import gymnax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
@@ -219,11 +220,25 @@ def make(checkpoint=None, airport=None, sample: bool = True, **overrides) -> Ope
     """Build the environment from a world-model checkpoint; None loads the packaged one.
 
     `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides`
-    replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint.
+    replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint, ValueError
+    where no recorded state lies before the time limit.
     """
     from wm.bundle import load_bundle
 
-    return OpenScopeWorldModel(load_bundle(checkpoint, airport).replace(**overrides), sample)
+    params = load_bundle(checkpoint, airport).replace(**overrides)
+    return OpenScopeWorldModel(_before_the_limit(params), sample)
+
+
+def _before_the_limit(params: EnvParams) -> EnvParams:
+    """Without the reset rows that the time limit would truncate at once."""
+    started = np.asarray(params.rows.scene.time_s) < params.max_steps_in_episode * tr.STEP_S
+    if not started.any():
+        raise ValueError(
+            f"max_steps_in_episode is {params.max_steps_in_episode}, before every recorded state: raise it"
+        )
+    if started.all():
+        return params
+    return params.replace(rows=jax.tree.map(lambda leaf: leaf[np.flatnonzero(started)], params.rows))
 
 
 if NAME not in gymnax.registered_envs:

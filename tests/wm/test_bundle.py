@@ -84,6 +84,24 @@ def test_options_of_the_environment_are_fields_of_its_parameters(saved):
         wm.env.make(saved, trafic_high=1.5)
 
 
+def test_episodes_begin_before_the_time_limit(saved, params):
+    begun = np.round(np.asarray(params.rows.scene.time_s) / tr.STEP_S)
+    limit = int(np.sort(begun)[len(begun) // 2])
+    rows = wm.env.make(saved, max_steps_in_episode=limit).default_params.rows
+    assert 0 < len(rows.airport_id) == np.sum(begun < limit) < len(begun)
+    assert np.all(rows.scene.time_s < limit * tr.STEP_S)
+    with pytest.raises(ValueError, match="before every recorded state: raise it"):
+        wm.env.make(saved, max_steps_in_episode=0)
+
+
+def test_a_model_with_other_columns_is_refused(params, tmp_path, monkeypatch):
+    arrays = bundle._arrays(params)
+    airports = {"elevation": arrays["airports"].elevation_ft}
+    monkeypatch.setattr(bundle, "_arrays", lambda _: arrays | {"airports": airports})
+    bundle.save_bundle(tmp_path / "old", params, {"airports": ["aaaa"]}, {})
+    assert "was saved with other columns" in refusal(tmp_path / "old")
+
+
 def test_a_changed_byte_is_refused(saved, tmp_path):
     directory = copied(saved, tmp_path)
     damaged = largest(directory)
