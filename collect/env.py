@@ -123,19 +123,28 @@ class OpenScopeEnv(gymnasium.Env):
         self.slots = np.full_like(self.slots, sl.FREE)
         self._ledger = reward.empty_ledger(sl.COLUMNS)
         self._stray: set[tuple[int, int]] = set()
-        self._routes = -1
+        self._routes, self._points = -1, 0.0
         overflow = self._settle(snapshot)
         info = {"overflow": overflow, "points": 0.0, "command": None, "refusals": ()}
         return self._observation, info
 
     def step(self, action):
-        """Send `action [5]`, let 5 s pass."""
+        """Send `action [5]`, let 5 s pass.
+
+        Raises GameError where the game stops or scores other points than its events have.
+        """
         before, columns = self.scene.traffic, self.columns
         command = command_text(
             action, self._playing.traffic, self.airport, self.game.static,
             self.snapshot.callsigns, self.snapshot.routes,
         )  # fmt: skip
         snapshot = self.game.step(command, picture=self._pictures)
+        self._points += snapshot.points
+        if self._points != snapshot.score:
+            raise GameError(
+                f"the page shows {snapshot.score:g} points where its events add up to {self._points:g}: "
+                "this version of the game scores in a way the bridge does not know"
+            )
         overflow = self._settle(snapshot)
         events, stray = sl.events_of(snapshot, columns, self.columns)
         unpaid = [pair for pair in stray if pair[0] < 0 or pair not in self._stray]

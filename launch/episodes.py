@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from collect.browser import GameError
+from collect import GameError
 from collect.dataset import SEEDS
 from collect.env import OpenScopeEnv
 from collect.store import COLLECTOR_VERSION
@@ -164,26 +164,27 @@ def _play_queue(config, frame_s, who: Contestant, waiting, stop, on_step) -> Ite
         config.url, config.airport, config.traffic, wind, config.slots,
         episode_s=60.0 * config.minutes, frame_s=frame_s,
     )  # fmt: skip
-    failed = 0
     try:
         while not stop.is_set():
             try:
-                seed = waiting.get_nowait() if not failed else seed  # noqa: F821
+                seed = waiting.get_nowait()
             except queue.Empty:
                 return
-            try:
-                episode = play(env, player, seed, stop, on_step)
-            except GameError:
-                failed += 1
-                env.close()
-                if failed == ATTEMPTS:
-                    raise
-                continue
-            failed = 0
+            episode = _play_again(env, player, seed, stop, on_step)
             if episode is not None:
                 yield seed, episode
     finally:
         env.close()
+
+
+def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -> dict | None:
+    """`play`, in a fresh browser each time that one crashed."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return play(env, player, seed, stop, on_step)
+        except GameError:
+            env.close()
+    return play(env, player, seed, stop, on_step)
 
 
 def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: Callable) -> dict | None:
@@ -191,7 +192,7 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
 
     Raises GameError where the game stops or scores other points than its events have.
     """
-    begin, steps, tracks, raw, refusals, points = time.perf_counter(), [], [], Counter(), [], 0.0
+    begin, steps, tracks, raw, refusals = time.perf_counter(), [], [], Counter(), []
     observation, info = env.reset(seed=seed)
     overflow = [info["overflow"]]
     player.reset(seed)
@@ -202,12 +203,6 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
         tracks.append(env.scene.traffic)
         action = player(observation)
         observation, _, _, truncated, info = env.step(action)
-        points += info["points"]
-        if points != env.snapshot.score:
-            raise GameError(
-                f"the page shows {env.snapshot.score:g} points where its events add up to {points:g}: "
-                "this version of the game scores in a way the bridge does not know"
-            )
         overflow.append(info["overflow"])
         raw.update(tr.EVENT_NAMES[code] for code in info["events"][:, 1])
         refusals += info["refusals"] if info["command"] else ()
