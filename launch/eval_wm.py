@@ -3,7 +3,8 @@
     python -m launch.eval_wm --checkpoint runs/wm/model --test runs/recordings/test
 
 Replays windows of the recordings with the recorded commands (wm.fidelity) and compares the model
-with constant velocity and with its own network re-initialised. Writes results.json and errors.png.
+with constant velocity and with its own network re-initialised. Writes results.json, errors.png and
+overlay.png.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import matplotlib.pyplot as plt
 
 from collect import dataset
 from configs import cli
-from launch import records, runs
+from launch import overlay, records, runs
 from wm import bundle, dynamics, fidelity, labels
 from wm.checkpoints import CheckpointError
 from wm.labels import Recording
@@ -133,9 +134,11 @@ def main(argv: list[str] | None = None) -> None:
     with runs.one_line_errors(dataset.DataError, CheckpointError, ValueError, OSError):
         weights = bundle.load_bundle(config.checkpoint).weights
         test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
-        report = judge(weights, {icao: labels.airport_of(r) for icao, r in test.items()})
+        held_out = {icao: labels.airport_of(r) for icao, r in test.items()}
+        report = judge(weights, held_out)
         config.out.mkdir(parents=True, exist_ok=True)
         draw(report, config.out / "errors.png")
+        overlay.draw(weights, held_out, config.out / "overlay.png")
         runs.write_results(config.out, {"fidelity": brief(report)})
         show(brief(report))
         if config.record:

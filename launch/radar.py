@@ -23,6 +23,13 @@ WIDE = 4  # panels side by side
 
 def picture(tracks: dict[str, np.ndarray], airport: Airport) -> dict[str, Any]:
     """What `draw` needs of an episode as plain JSON: the map (nm), and tracks thinned to every 15 s."""
+    used = np.unique(tracks["route"][tracks["valid"]])
+    shown = [_thin(flight) for flight in flights(tracks) if flight["controllable"].any()]
+    return map_of(airport, used) | {"flights": shown}
+
+
+def map_of(airport: Airport, used) -> dict[str, Any]:
+    """The sector's map (nm) with the routes of numbers `used`, as plain JSON."""
     volumes = zip(np.asarray(airport.airspace_xy_nm), np.asarray(airport.airspace_vertices), strict=True)
     legs = zip(
         np.asarray(airport.route_xy_nm),
@@ -30,7 +37,7 @@ def picture(tracks: dict[str, np.ndarray], airport: Airport) -> dict[str, Any]:
         np.asarray(airport.route_legs),
         strict=True,
     )
-    used = {int(r) for r in np.unique(tracks["route"][tracks["valid"]]) if r >= 0}
+    used = {int(r) for r in used if r >= 0}
     runways = int(airport.runway_count)
     return {
         "airspace": [_points(xy[:n]) for xy, n in volumes if n],
@@ -44,7 +51,6 @@ def picture(tracks: dict[str, np.ndarray], airport: Airport) -> dict[str, Any]:
             )
         ],
         "ceiling_ft": float(airport.ceiling_ft),
-        "flights": [_thin(flight) for flight in flights(tracks) if flight["controllable"].any()],
     }
 
 
@@ -79,7 +85,7 @@ def draw(panels: dict[str, dict[str, Any]], path: Path) -> None:
         axis.set_axis_off()
     ceiling = max(shown["ceiling_ft"] for shown in panels.values())
     for (title, shown), axis in zip(panels.items(), axes.flat, strict=False):
-        _draw_map(axis, shown)
+        draw_map(axis, shown)
         for flight in shown["flights"]:
             xy = np.asarray(flight["xy_nm"])
             if len(xy) < 2:
@@ -93,16 +99,18 @@ def draw(panels: dict[str, dict[str, Any]], path: Path) -> None:
                 linestyles="solid" if flight["arrival"] else "dashed",
             )
             axis.add_collection(lines)
-        edge = np.concatenate(shown["airspace"])
-        (left, bottom), (right, top) = edge.min(0) - MARGIN_NM, edge.max(0) + MARGIN_NM
-        axis.set(title=title, aspect="equal", xlabel="nm", xlim=(left, right), ylim=(bottom, top))
+        axis.set(title=title)
     scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0.0, ceiling), "viridis")
     figure.colorbar(scale, ax=axes, label="altitude (ft)", shrink=0.8)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def _draw_map(axis, shown: dict[str, Any]) -> None:
+def draw_map(axis, shown: dict[str, Any]) -> None:
+    """Airspace, routes, runways and finals of a map, which fills the axis."""
+    edge = np.concatenate(shown["airspace"])
+    (left, bottom), (right, top) = edge.min(0) - MARGIN_NM, edge.max(0) + MARGIN_NM
+    axis.set(aspect="equal", xlabel="nm", xlim=(left, right), ylim=(bottom, top))
     for polygon in shown["airspace"]:
         axis.plot(*np.asarray([*polygon, polygon[0]]).T, color="0.4", linewidth=1.0)
     for route in shown["routes"]:

@@ -3,8 +3,8 @@
     python -m launch.train_wm --data runs/recordings/train --test runs/recordings/test --out runs/wm
 
 Writes into --out: config.json, metrics.jsonl (losses), fit/ (checkpoints to resume from), model/
-(the world model for gymnax.make), curves.png and results.json (fidelity). The same command resumes
-a run that was cut off.
+(the world model for gymnax.make), curves.png, overlay.png and results.json (fidelity). The same
+command resumes a run that was cut off.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 from collect import dataset
 from configs import cli
 from configs.world_model import WorldModelConfig
-from launch import eval_wm, parallel, runs
+from launch import eval_wm, overlay, parallel, runs
 from launch.eval_wm import SHIPPED, load_recordings
 from wm import bundle, checkpoints, dynamics, fit, labels
 from wm.labels import Recording
@@ -165,6 +165,7 @@ def main(argv: list[str] | None = None) -> None:
         tables = [airport for airport, _ in joined]
         held_out = dict(zip(config.airports, zip(tables, unseen, strict=True), strict=True))
         brief = eval_wm.brief(eval_wm.judge(state.weights, held_out))
+        overlay.draw(state.weights, held_out, config.out / "overlay.png")
         runs.write_results(
             config.out, {"fidelity": brief, "seconds": time.perf_counter() - begin, "seeds": seeds}
         )

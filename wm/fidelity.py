@@ -135,10 +135,10 @@ def summarise(error: np.ndarray) -> dict:
     }
 
 
-def _first(windows: Windows, count: int) -> Windows:
-    """The first `count` windows."""
+def select(windows: Windows, chosen) -> Windows:
+    """The windows that a slice or an array of numbers names."""
     names = [f.name for f in dataclasses.fields(Windows)]
-    return Windows(**{n: jax.tree.map(lambda x: x[:count], getattr(windows, n)) for n in names})
+    return Windows(**{n: jax.tree.map(lambda x: x[chosen], getattr(windows, n)) for n in names})
 
 
 def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int = 30) -> dict:
@@ -148,7 +148,7 @@ def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int
     for seconds in HORIZONS_S:
         steps = round(seconds / STEP_S)
         windows = cut_windows(recordings, steps, stride)
-        windows = _first(windows, len(windows.action) // members * members)
+        windows = select(windows, slice(len(windows.action) // members * members))
         model = imagine(weights, airport, windows.start, windows.action)
         for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
             error = errors_nm(windows, tracks, steps)
