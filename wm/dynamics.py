@@ -177,8 +177,7 @@ def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
     drawn = {}
     for i, name in enumerate(CATEGORICAL):
         upto = jnp.cumsum(jax.nn.softmax(outputs[name], -1), -1)
-        last = CATEGORICAL[name] - 1
-        drawn[name] = jnp.minimum(jnp.sum(upto < uniform[..., i, None], -1), last)
+        drawn[name] = jnp.minimum(jnp.sum(upto < uniform[..., i, None], -1), CATEGORICAL[name] - 1)
     at = len(CATEGORICAL)
     for name, size in BINARY.items():
         drawn[name] = uniform[..., at : at + size] < jax.nn.sigmoid(outputs[name])
