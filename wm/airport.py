@@ -186,3 +186,11 @@ def stack(airports: list[Airport]) -> Airport:
 def select(airports: Airport, airport_id) -> Airport:
     """Return one airport of a stacked set."""
     return jax.tree.map(lambda x: x[airport_id], airports)
+
+
+def first_leg_ahead(airport: Airport, has) -> jax.Array:
+    """For every (route, leg) the first used leg from there on where `has [Q, L]`, or -1; int32 `[Q, L]`."""
+    legs = jnp.arange(has.shape[1])
+    used = legs < airport.route_legs[:, None]
+    nearest = jax.lax.cummin(jnp.where(has & used, legs, has.shape[1]), axis=1, reverse=True)
+    return jnp.where(nearest < has.shape[1], nearest, -1).astype(jnp.int32)

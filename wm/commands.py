@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from wm import traffic as tr
-from wm.airport import LEVELS, Airport
+from wm.airport import LEVELS, Airport, first_leg_ahead
 from wm.traffic import Traffic
 
 ALTITUDE, HEADING, SPEED, ILS, DIRECT = range(5)
@@ -55,12 +55,10 @@ def decode(action, traffic: Traffic, airport: Airport) -> Command:
 
 def next_fix(traffic: Traffic, airport: Airport):
     """Leg index `[..., N]` of the next remaining fix with a position, -1 where none remains."""
-    last = airport.route_xy_nm.shape[1]
-    used = jnp.arange(last) < airport.route_legs[:, None]
-    is_fix = used & (airport.route_vector_rad < 0)
-    ahead = jax.lax.cummin(jnp.where(is_fix, jnp.arange(last), last), axis=1, reverse=True)  # [Q, L]
-    found = ahead[jnp.maximum(traffic.route, 0), jnp.clip(traffic.leg, 0, last - 1)]
-    exists = (traffic.route >= 0) & (traffic.leg >= 0) & (traffic.leg < last) & (found < last)
+    legs = airport.route_xy_nm.shape[1]
+    ahead = first_leg_ahead(airport, airport.route_vector_rad < 0)
+    found = ahead[jnp.maximum(traffic.route, 0), jnp.clip(traffic.leg, 0, legs - 1)]
+    exists = (traffic.route >= 0) & (traffic.leg >= 0) & (traffic.leg < legs)
     return jnp.where(exists, found, -1)
 
 

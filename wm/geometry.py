@@ -31,12 +31,6 @@ def east_scale(x_nm, y_nm, latitude_rad, magnetic_north_rad):
     return jnp.cos(latitude_rad) / jnp.cos(latitude_rad + north_nm / EARTH_RADIUS_NM)
 
 
-def plane_step(track_rad, distance_nm, scale, magnetic_north_rad):
-    """Displacement (dx, dy) in the plane of a flight of `distance_nm` along a magnetic track."""
-    east, north = distance_nm * jnp.sin(track_rad), distance_nm * jnp.cos(track_rad)
-    return plane_displacement(east, north, scale, magnetic_north_rad)
-
-
 def plane_displacement(east_nm, north_nm, scale, magnetic_north_rad):
     """Displacement (dx, dy) in the plane of a flight by (east, north) in the magnetic frame."""
     cos, sin = jnp.cos(magnetic_north_rad), jnp.sin(magnetic_north_rad)
@@ -45,7 +39,7 @@ def plane_displacement(east_nm, north_nm, scale, magnetic_north_rad):
 
 
 def true_bearing_to(dx_nm, dy_nm, scale, magnetic_north_rad):
-    """Magnetic bearing (rad) to fly along a plane vector, the inverse of `plane_step`."""
+    """Magnetic bearing (rad) to fly along a plane vector, the inverse of `plane_displacement`."""
     cos, sin = jnp.cos(magnetic_north_rad), jnp.sin(magnetic_north_rad)
     east, north = (dx_nm * cos + dy_nm * sin) / scale, dy_nm * cos - dx_nm * sin
     return wrap_2pi(jnp.arctan2(east, north) - magnetic_north_rad)

@@ -13,7 +13,7 @@ from flax import struct
 from wm import geometry
 from wm import reward as rw
 from wm import traffic as tr
-from wm.airport import Airport
+from wm.airport import Airport, first_leg_ahead
 from wm.traffic import FRAME_S, FRAMES_PER_STEP, FT_PER_NM, Scene, SubSteps, Traffic
 
 TURN_RAD_S = 0.0523598776  # 3 degrees per second
@@ -100,17 +100,10 @@ def restriction_legs(airport: Airport) -> dict[str, jax.Array]:
 
     Keys maximum, minimum (altitude) and speed; `[Q, L]` int32. Vectorised look-ahead table.
     """
-    used = jnp.arange(airport.route_xy_nm.shape[1]) < airport.route_legs[:, None]
-
-    def first_from(has):
-        legs = jnp.where(has & used, jnp.arange(has.shape[1])[None], 10**6)
-        nearest = jax.lax.cummin(legs, axis=1, reverse=True)
-        return jnp.where(nearest < 10**6, nearest, -1).astype(jnp.int32)
-
     return {
-        "maximum": first_from(airport.route_altitude_ft[..., 1] >= 0),
-        "minimum": first_from(airport.route_altitude_ft[..., 0] >= 0),
-        "speed": first_from(airport.route_speed_kt[..., 1] >= 0),
+        "maximum": first_leg_ahead(airport, airport.route_altitude_ft[..., 1] >= 0),
+        "minimum": first_leg_ahead(airport, airport.route_altitude_ft[..., 0] >= 0),
+        "speed": first_leg_ahead(airport, airport.route_speed_kt[..., 1] >= 0),
     }
 
 

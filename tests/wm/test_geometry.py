@@ -12,10 +12,18 @@ from wm import geometry
 
 GAME_POSITION_RADIUS_NM = 6371.0 / 1.852  # relativePosition measures on this sphere,
 GAME_FLIGHT_RADIUS_NM = 3440.0  # setCoordinatesByBearingAndDistance flies on this one
-plane_step = jax.jit(geometry.plane_step)
 true_bearing_to = jax.jit(geometry.true_bearing_to)
 wrap_2pi, wrap_pi = jax.jit(geometry.wrap_2pi), jax.jit(geometry.wrap_pi)
 polygon_distance = jax.jit(geometry.signed_distance_to_polygon)
+
+
+@jax.jit
+def plane_step(track, distance, scale, magnetic_north):
+    """Displacement of a flight of `distance` along a magnetic track."""
+    east, north = distance * jnp.sin(track), distance * jnp.cos(track)
+    return geometry.plane_displacement(east, north, scale, magnetic_north)
+
+
 angles = st.floats(-10.0, 10.0, width=32, allow_subnormal=False)
 
 
@@ -87,7 +95,7 @@ def test_flights_of_sixty_miles_end_where_the_game_puts_them(latitude_deg, magne
 
     def fly(xy, _):
         scale = geometry.east_scale(*xy, reference, magnetic_north)
-        dx, dy = geometry.plane_step(jnp.asarray(track, jnp.float32), step, scale, magnetic_north)
+        dx, dy = plane_step(jnp.asarray(track, jnp.float32), step, scale, magnetic_north)
         return (xy[0] + dx, xy[1] + dy), None
 
     start = jnp.zeros(track.shape, jnp.float32)
