@@ -23,7 +23,7 @@ from collect.dataset import SEEDS
 from collect.env import OpenScopeEnv
 from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
-from launch import players, radar
+from launch import players, radar, runs
 from rl import evaluate
 from wm import airport as ap
 from wm import bundle, checkpoints
@@ -103,6 +103,19 @@ def read(path: Path) -> dict | None:
         return None
     except ValueError as error:
         raise EvaluationError(f"{path} isn't JSON ({error}): delete it and run again") from error
+
+
+def play_all(config: EvaluationConfig, worlds: dict[str, World], contestants, seeds) -> None:
+    """Play everybody's seeds that have no file yet, in every world, with a progress line that names it."""
+    missing = sum(
+        not world.path(config, who, seed).exists()
+        for world in worlds.values() for who in contestants for seed in seeds
+    )  # fmt: skip
+    with runs.progress(missing * round(60.0 * config.minutes / tr.STEP_S), "decision") as line:
+        for name, world in worlds.items():
+            for who in contestants:
+                line.set_postfix_str(f"{name} {who.name}")
+                play_missing(config, world, who, seeds, line.update)
 
 
 def play_missing(config: EvaluationConfig, world: World, who: Contestant, seeds, on_step) -> None:

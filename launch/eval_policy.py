@@ -18,7 +18,6 @@ from configs.evaluation import EvaluationConfig
 from launch import episodes, radar, records, runs, scoreboard
 from launch.episodes import Contestant, EvaluationError, World
 from wm.checkpoints import CheckpointError
-from wm.traffic import STEP_S
 
 YARDSTICKS = ("noop", "expert")
 
@@ -77,15 +76,7 @@ def evaluate(config: EvaluationConfig) -> dict:
     config = dataclasses.replace(config, airport=config.airport.lower())
     players, places = contestants(config), worlds(config)
     seeds = seeds_of(config)
-    missing = sum(
-        not world.path(config, player, seed).exists()
-        for world in places for player in players for seed in seeds
-    )  # fmt: skip
-    with runs.progress(missing * round(60.0 * config.minutes / STEP_S), "decision") as line:
-        for world in places:
-            for player in players:
-                line.set_postfix_str(f"{world.name} {player.name}")
-                episodes.play_missing(config, world, player, seeds, line.update)
+    episodes.play_all(config, {world.name: world for world in places}, players, seeds)
     boards = {world.name: collect_board(config, world, players) for world in places}
     return report(config, boards)
 

@@ -7,9 +7,8 @@ import numpy as np
 from collect.dataset import SEEDS
 from configs.evaluation import EvaluationConfig
 from configs.game_checks import Timing
-from launch import episodes, runs, scoreboard
+from launch import episodes, scoreboard
 from launch.records import Figure, bootstrap
-from wm.traffic import STEP_S
 
 MEASURES = {
     "return": ("points", lambda episode: episode["return"]["total"]),
@@ -52,15 +51,7 @@ def run(config: Timing, folder: Path) -> tuple[dict, dict[str, Figure], list[str
 def play(evaluation: EvaluationConfig, worlds: dict, seeds: range) -> dict:
     """Play the missing episodes and read all: {policy: {timing: {seed: episode}}}."""
     players = [episodes.contestant(name, evaluation.slots) for name in evaluation.policies]
-    missing = sum(
-        not world.path(evaluation, player, seed).exists()
-        for world in worlds.values() for player in players for seed in seeds
-    )  # fmt: skip
-    with runs.progress(missing * round(60.0 * evaluation.minutes / STEP_S), "decision") as line:
-        for timing, world in worlds.items():
-            for player in players:
-                line.set_postfix_str(f"{timing} {player.name}")
-                episodes.play_missing(evaluation, world, player, seeds, line.update)
+    episodes.play_all(evaluation, worlds, players, seeds)
     return {
         player.name: {
             timing: {seed: episodes.read(world.path(evaluation, player, seed)) for seed in seeds}
