@@ -10,21 +10,19 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from wm import geometry
+from wm import fused, geometry
 from wm import reward as rw
 from wm import traffic as tr
 from wm.airport import Airport, first_leg_ahead
 from wm.traffic import FRAME_S, FRAMES_PER_STEP, FT_PER_NM, Scene, SubSteps, Traffic
+from wm.wind import Air, air_of, crab_heading, ground_vector, true_airspeed_kt, wind_at
 
 TURN_RAD_S = 0.0523598776  # 3 degrees per second
 TYPICAL_RATE = 0.7  # share of the type's climb and descent rate in normal flight
-TAS_PER_FT = 0.000016  # true airspeed grows 1.6 % per 1,000 ft
-WIND_PER_FT = 0.00002  # wind grows 2 % per 1,000 ft above the field
 BRAKING = 3.5  # deceleration on the ground, times the type's
 STRATOSPHERE_FT = 36152.0
 SPEED_LIMIT_KT, SPEED_LIMIT_BELOW_FT = 250.0, 10000.0
 ON_GROUND_FT = 5.0
-UNROLL = 5  # frames in one compiled loop body: fewer passes over memory, longer compilation
 
 # The columns that change from frame to frame, and those of them that the sub-steps show.
 RECORDED = ("x_nm", "y_nm", "altitude_ft", "heading_rad", "ground_track_rad")
@@ -53,31 +51,6 @@ class Guidance:
     phase_frame: jax.Array  # int32 frame on which it begins; K for never
 
 
-def wind_at(altitude_ft, scene: Scene, airport: Airport):
-    """Wind blowing towards, (east, north) in knots at each altitude."""
-    factor = 1.0 + (altitude_ft - airport.elevation_ft) * WIND_PER_FT
-    speed = scene.wind_speed_kt * factor
-    return -speed * jnp.sin(scene.wind_from_rad), -speed * jnp.cos(scene.wind_from_rad)
-
-
-def true_airspeed_kt(speed_kt, altitude_ft):
-    """True airspeed of an indicated one."""
-    return speed_kt * (1.0 + altitude_ft * TAS_PER_FT)
-
-
-def crab_heading(track_rad, tas_kt, wind_east, wind_north):
-    """Heading (rad) that makes a ground track good in wind, as the game computes it."""
-    across = wind_north * jnp.sin(track_rad) - wind_east * jnp.cos(track_rad)
-    crab = jnp.arcsin(jnp.clip(across / jnp.maximum(tas_kt, 1.0), -1.0, 1.0))
-    return geometry.wrap_2pi(track_rad + crab)
-
-
-def ground_vector(heading_rad, tas_kt, wind_east, wind_north):
-    """Ground velocity (east, north) in kt of a heading in wind."""
-    east = tas_kt * jnp.sin(heading_rad) + wind_east
-    return east, tas_kt * jnp.cos(heading_rad) + wind_north
-
-
 def climb_rate_fpm(t: Traffic):
     """Climb rate in normal flight at the present altitude (the game's density correction)."""
     ratio = (518.6 - 0.00356 * t.altitude_ft) / 518.6
@@ -87,7 +60,7 @@ def climb_rate_fpm(t: Traffic):
     return TYPICAL_RATE * jnp.where(t.altitude_ft < STRATOSPHERE_FT, thin, t.climb_fpm)
 
 
-def on_ground(t: Traffic, airport: Airport, runway_elevation_ft=None):
+def on_ground(t: Traffic, airport: Airport | Air, runway_elevation_ft=None):
     """Whether an aircraft is within 5 ft of its runway's (looked up by default) or airport's elevation."""
     if runway_elevation_ft is None:
         runway_elevation_ft = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
@@ -183,11 +156,11 @@ def _choose(index, *options):
     return chosen
 
 
-def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, airport: Airport):
+def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, air: Air):
     """(target rad, whether it is a ground track rather than a heading) on this frame."""
     course, fix = around.course, around.fix
-    north = airport.magnetic_north_rad
-    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, north)
+    north = air.magnetic_north_rad
+    scale = geometry.east_scale(t.x_nm, t.y_nm, air.latitude_rad, north)
 
     to_fix = g.heading == HEADING_GUIDES.index("fix")  # else what matters is the runway
     dx = jnp.where(to_fix, fix.x_nm, course.x_nm) - t.x_nm
@@ -267,12 +240,12 @@ def _accelerate(t: Traffic, target_kt, grounded):
     return t.speed_kt + jnp.clip(target_kt - t.speed_kt, -slower, faster)
 
 
-def _frame(scene: Scene, t: Traffic, g: Guidance, around: Surroundings, airport: Airport) -> dict:
+def _frame(t: Traffic, g: Guidance, around: Surroundings, air: Air) -> dict:
     """The MOVING columns of traffic `t` one frame later."""
-    grounded = on_ground(t, airport, around.runway_elevation_ft)
-    east, north = wind_at(t.altitude_ft, scene, airport)
+    grounded = on_ground(t, air, around.runway_elevation_ft)
+    east, north = wind_at(t.altitude_ft, air)
     tas = true_airspeed_kt(t.speed_kt, t.altitude_ft)
-    track, is_track = target_track(t, g, t.target_heading_rad, around, airport)
+    track, is_track = target_track(t, g, t.target_heading_rad, around, air)
     heading_target = jnp.where(is_track, crab_heading(track, tas, east, north), track)
     altitude_target = target_altitude(t, g, t.target_altitude_ft, around)
     speed_target = target_speed(t, g, t.target_speed_kt, around, grounded)
@@ -280,16 +253,16 @@ def _frame(scene: Scene, t: Traffic, g: Guidance, around: Surroundings, airport:
     heading = _turn(t, heading_target, grounded)
     altitude = _climb(t, altitude_target, around)
     moved = t.replace(heading_rad=heading, altitude_ft=altitude)
-    grounded = on_ground(moved, airport, around.runway_elevation_ft)
+    grounded = on_ground(moved, air, around.runway_elevation_ft)
     speed = _accelerate(moved, speed_target, grounded)
-    wind = wind_at(altitude, scene, airport)
+    wind = wind_at(altitude, air)
     east, north = ground_vector(heading, true_airspeed_kt(speed, altitude), *wind)
     ground_speed = jnp.sqrt(east * east + north * north)
     ground_track = jnp.where(grounded, heading, geometry.bearing(east, north))
     east = jnp.where(grounded, ground_speed * jnp.sin(heading), east)
     north = jnp.where(grounded, ground_speed * jnp.cos(heading), north)
-    magnetic_north = airport.magnetic_north_rad
-    scale = geometry.east_scale(t.x_nm, t.y_nm, airport.latitude_rad, magnetic_north)
+    magnetic_north = air.magnetic_north_rad
+    scale = geometry.east_scale(t.x_nm, t.y_nm, air.latitude_rad, magnetic_north)
     hours = FRAME_S / 3600.0
     dx, dy = geometry.plane_displacement(east * hours, north * hours, scale, magnetic_north)
     new = {
@@ -309,6 +282,22 @@ def _frame(scene: Scene, t: Traffic, g: Guidance, around: Surroundings, airport:
     return new | {"expedite": t.expedite & (altitude != altitude_target)}
 
 
+def _sequenced(start: Traffic, g: Guidance, frame) -> dict:
+    """Leg and phase on a frame of the step that began with traffic `start`."""
+    leg = start.leg + (frame >= g.leg_frame)
+    return {"leg": leg, "phase": jnp.where(frame >= g.phase_frame, g.phase, start.phase)}
+
+
+def _next_frame(moving: dict, constants: tuple, frame):
+    """Body of the loop over frames: (MOVING columns after it, those the sub-steps show)."""
+    start, g, around, air = constants
+    t = start.replace(**moving, **_sequenced(start, g, frame))
+    passed = frame >= g.leg_frame
+    fix = jax.tree.map(lambda a, b: jnp.where(passed, b, a), around.fix, around.following)
+    moving = _frame(t, g, around.replace(fix=fix), air)
+    return moving, {name: moving[name] for name in RECORDED}
+
+
 def advance(scene: Scene, guidance: Guidance, legs: dict, airport: Airport):
     """Advance a scene `[N]` by one decision; return (scene, sub-steps `[K, N]`).
 
@@ -316,28 +305,17 @@ def advance(scene: Scene, guidance: Guidance, legs: dict, airport: Airport):
     `legs` is restriction_legs(airport). The loop over frames carries only what moves and looks
     nothing up: leg and phase follow from the frame, and only the next leg can come into use.
     """
-    start, g = scene.traffic, guidance
+    start = scene.traffic
     around = surroundings(start, legs, airport)
-
-    def sequenced(frame) -> dict:
-        leg = start.leg + (frame >= g.leg_frame)
-        return {"leg": leg, "phase": jnp.where(frame >= g.phase_frame, g.phase, start.phase)}
-
-    def body(moving, frame):
-        t = start.replace(**moving, **sequenced(frame))
-        passed = frame >= g.leg_frame
-        fix = jax.tree.map(lambda a, b: jnp.where(passed, b, a), around.fix, around.following)
-        moving = _frame(scene, t, g, around.replace(fix=fix), airport)
-        return moving, {name: moving[name] for name in RECORDED}
-
-    frames = jnp.arange(FRAMES_PER_STEP)
     moving = {name: getattr(start, name) for name in MOVING}
-    moving, track = jax.lax.scan(body, moving, frames, unroll=UNROLL)
+    constants = (start, guidance, around, air_of(scene, airport))
+    moving, track = fused.scan_frames(_next_frame, moving, constants, FRAMES_PER_STEP)
     shape = track["x_nm"].shape
     sub = SubSteps(
         **track,
-        phase=sequenced(frames[:, None])["phase"],
+        phase=_sequenced(start, guidance, jnp.arange(FRAMES_PER_STEP)[:, None])["phase"],
         controllable=jnp.broadcast_to(start.controllable, shape),
         present=jnp.broadcast_to(start.valid, shape),
     )
-    return scene.replace(traffic=start.replace(**moving, **sequenced(frames[-1]))), sub
+    last = _sequenced(start, guidance, FRAMES_PER_STEP - 1)
+    return scene.replace(traffic=start.replace(**moving, **last)), sub

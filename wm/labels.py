@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from wm import airport as ap
-from wm import commands, dynamics, features, geometry
+from wm import commands, dynamics, features, geometry, wind
 from wm import kinematics as kn
 from wm import observe as ob
 from wm import traffic as tr
@@ -79,15 +79,16 @@ def _before_last_move(t: Traffic) -> Traffic:
 def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, airport: Airport):
     """(guide, gain) that explain the recorded target heading after the step."""
     t = _before_last_move(after)
-    east, north = kn.wind_at(t.altitude_ft, scene, airport)
-    tas = kn.true_airspeed_kt(t.speed_kt, t.altitude_ft)
+    air = wind.air_of(scene, airport)
+    east, north = wind.wind_at(t.altitude_ft, air)
+    tas = wind.true_airspeed_kt(t.speed_kt, t.altitude_ft)
     around = kn.surroundings(t, legs, airport)
     zero = jnp.zeros_like(t.leg)
     matches = {}
     for i, name in enumerate(kn.HEADING_GUIDES):
         guide = kn.Guidance(zero + i, 0.0 * t.x_nm, zero, zero, zero, zero, zero, zero, zero)
-        target, is_track = kn.target_track(t, guide, before.target_heading_rad, around, airport)
-        heading = jnp.where(is_track, kn.crab_heading(target, tas, east, north), target)
+        target, is_track = kn.target_track(t, guide, before.target_heading_rad, around, air)
+        heading = jnp.where(is_track, wind.crab_heading(target, tas, east, north), target)
         off = jnp.abs(geometry.wrap_pi(heading - after.target_heading_rad))
         matches[name] = off < HEADING_TOLERANCE_RAD
     fix = ob.current_fix(t, airport)
@@ -100,7 +101,7 @@ def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, a
     course = around.course.heading_rad
     to_runway = geometry.bearing(around.course.x_nm - t.x_nm, around.course.y_nm - t.y_nm)
     off_course = geometry.wrap_pi(course - to_runway)
-    crab = kn.crab_heading(course, tas, east, north) - course
+    crab = wind.crab_heading(course, tas, east, north) - course
     lean = geometry.wrap_pi(course - (after.target_heading_rad - crab))
     gain = lean / jnp.where(jnp.abs(off_course) < 1e-4, 1e-4, off_course)
     tracking = arrival & (t.heading_mode == tr.HEADING_LOCALIZER) & (t.phase != tr.LANDING)

@@ -7,7 +7,7 @@ import pytest
 
 import tests.wm.scenes as scenes
 from tests.wm.recordings import NEVER, decision, rated
-from wm import geometry
+from wm import geometry, wind
 from wm import kinematics as kn
 from wm import traffic as tr
 
@@ -179,12 +179,12 @@ def test_crab_heading_is_the_games_formula_and_holds_the_track():
     rng = np.random.default_rng(1)
     track, tas = rng.uniform(0, 2 * np.pi, 64), rng.uniform(120, 400, 64)
     east, north = rng.uniform(-30, 30, (2, 64))
-    heading = np.asarray(kn.crab_heading(*map(jnp.float32, (track, tas, east, north))))
+    heading = np.asarray(wind.crab_heading(*map(jnp.float32, (track, tas, east, north))))
     angle = np.arctan2(east, north)
     game = track + np.arcsin(np.hypot(east, north) * np.sin(track - angle) / tas)
     off = np.mod(heading - game + np.pi, 2 * np.pi) - np.pi
     np.testing.assert_allclose(off, 0.0, atol=3e-6)
-    flown = geometry.bearing(*kn.ground_vector(*map(jnp.float32, (heading, tas, east, north))))
+    flown = geometry.bearing(*wind.ground_vector(*map(jnp.float32, (heading, tas, east, north))))
     np.testing.assert_allclose(np.mod(flown - track + np.pi, 2 * np.pi) - np.pi, 0.0, atol=5e-6)
 
 
