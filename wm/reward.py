@@ -1,7 +1,7 @@
 """Reward: named terms in the game's points, computed alike in the real game and the model.
 
 `score` the game's own events, each once per aircraft; `loss` -200 per loss of separation by the
-game's rule as it executes it; `stranded` -200 at the end for each arrival still in the air that
+game's rule as it executes it; `stranded` -200 at the end for each arrival still in the airspace that
 had time to land. The game defines a separation penalty but never awards it and its violation
 flag sticks (aircraft/AircraftConflict.js), so losses are computed here on the sub-steps.
 A `Ledger` carries what has already been counted. Letters: K sub-steps, N slots, D = N // 2: a pair of
@@ -296,7 +296,9 @@ def step_reward(
     paid, ledger = _pay(ledger, events)
     arrival = during.category == tr.ARRIVAL
     landed = paid[:, EVENT_NAMES.index("ARRIVAL")]
-    stranded = jnp.sum(after.valid & arrival & ledger.due & ~landed & (remaining_s <= 0))
+    # An arrival that has left the airspace has paid for it; the real game still shows it, the model doesn't.
+    inside = after.valid & after.controllable
+    stranded = jnp.sum(inside & arrival & ledger.due & ~landed & (remaining_s <= 0))
     terms = {
         "score": jnp.sum(paid @ EVENT_POINTS) + unassigned_points,
         "loss": LOSS_POINTS * loss_game,

@@ -456,6 +456,9 @@ def test_stranded_at_the_end_only_and_only_when_due():
     above = [(0, "LOCALIZER_INTERCEPT_ABOVE_GLIDESLOPE")]
     terms, _, _ = step(ledger, aircraft, events=above, remaining_s=0.0)
     assert terms["stranded"] == -200  # some other event is no landing
+    left = two_arrivals(controllable=[False, True])
+    terms, _, _ = step(ledger, aircraft, left, events=[(0, "AIRSPACE_BUST")], remaining_s=0.0)
+    assert (terms["score"], terms["stranded"]) == (-200, 0)  # it has paid once
 
 
 def test_a_departure_is_never_stranded():
