@@ -1,8 +1,9 @@
 // Lock-step bridge to an unmodified openScope page: the game advances only when
 // `openscopeBridge.step` runs its frames, and the same way every time.
 //
-// config: {seed, airport, epoch_ms, frame_s, picture_px, schema: {aircraft, substeps, runways},
-//          constants: {CATEGORIES, PHASES, ...}, events: {name: points}}
+// config: {seed, airport, epoch_ms, frame_s, plain, picture_px, palette, zoom,
+//          schema: {aircraft, substeps, runways}, constants: {CATEGORIES, PHASES, ...},
+//          events: {name: points}}
 // The schemas are {field: {source, default}}; `source` is JavaScript over `a` (an aircraft), `b`
 // (the helpers in aircraft.js), `p` (its position, km) and `r` (a runway).
 
@@ -27,9 +28,11 @@ function typeCommand(text) {
   }
 }
 
-function runFrames(frames) {
+// Run the frames of a decision, with a picture of each of its `pictures` equal parts.
+function runFrames(frames, pictures) {
   const rows = new Map(); // aircraft -> its sub-steps [frames, fields]
   const events = [];
+  const shots = [];
   const columns = SUBSTEP_DEFAULTS.length;
   for (const a of list()) {
     const record = records.get(a);
@@ -49,8 +52,9 @@ function runFrames(frames) {
       writeSubstep(a, b, record.position, rows.get(a), frame * columns);
     }
     events.push(...readEvents(frame, entrants));
+    if (pictures && (frame + 1) % (frames / pictures) === 0) shots.push(shot());
   }
-  return { rows, events };
+  return { rows, events, shots };
 }
 
 function substepBlock(rows, frames) {
@@ -67,32 +71,19 @@ function substepBlock(rows, frames) {
   return out;
 }
 
-function base64(blocks) {
-  const floats = new Float32Array(blocks.reduce((total, block) => total + block.length, 0));
-  let offset = 0;
-  for (const block of blocks) {
-    floats.set(block, offset);
-    offset += block.length;
-  }
-  const bytes = new Uint8Array(floats.buffer);
+// Typed arrays, one after the other, as base64.
+function binary(blocks) {
   let text = '';
-  for (let i = 0; i < bytes.length; i += 32768) {
-    text += String.fromCharCode.apply(null, bytes.subarray(i, i + 32768));
+  for (const block of blocks) {
+    const bytes = new Uint8Array(block.buffer, block.byteOffset, block.byteLength);
+    for (let i = 0; i < bytes.length; i += 32768) {
+      text += String.fromCharCode.apply(null, bytes.subarray(i, i + 32768));
+    }
   }
   return btoa(text);
 }
 
-function picture() {
-  const size = config.picture_px;
-  const canvas = document.createElement('canvas');
-  canvas.width = canvas.height = size;
-  const context = canvas.getContext('2d');
-  const stage = document.getElementById('canvases');
-  context.fillStyle = getComputedStyle(stage).backgroundColor;
-  context.fillRect(0, 0, size, size);
-  for (const layer of stage.querySelectorAll('canvas')) context.drawImage(layer, 0, 0);
-  return canvas.toDataURL('image/png').split(',')[1];
-}
+const shot = () => ({ page: shownPage(), data: picture() });
 
 const sentCallsigns = new Set();
 const sentRoutes = new Set();
@@ -102,8 +93,8 @@ function unsent(all, sent) {
   return Object.fromEntries(fresh);
 }
 
-// The state after a step as 'JSON header \n base64 of float32 blocks \n base64 of a PNG or nothing'.
-function answer(frames, rows, events, withPicture) {
+// The state after a step as 'JSON header \n base64 of float32 blocks \n pictures, a space between two'.
+function answer(frames, { rows, events, shots }) {
   const aircraft = table(list(), config.schema.aircraft, writeAircraft);
   const runwayTable = table(runways(), config.schema.runways, writeRunway);
   const sinceSpawn = lastSpawn.map((time) => since(time));
@@ -121,18 +112,15 @@ function answer(frames, rows, events, withPicture) {
     callsigns: unsent(callsigns, sentCallsigns),
     routes: unsent(routes, sentRoutes),
     log: logLines.splice(0),
+    picture_pages: shots.map(({ page }) => page),
   };
   const blocks = [aircraft, substepBlock(rows, frames), runwayTable, Float32Array.from(sinceSpawn)];
-  return [JSON.stringify(header), base64(blocks), withPicture ? picture() : ''].join('\n');
+  return [JSON.stringify(header), binary(blocks), shots.map(({ data }) => data).join(' ')].join('\n');
 }
 
-function step(command, frames, withPicture) {
+function step(command, frames, pictures) {
   if (command) typeCommand(command);
-  if (withPicture && frames) {
-    window.aircraftController._eventBus.trigger('mark-shallow-render');
-  }
-  const { rows, events } = runFrames(frames);
-  return answer(frames, rows, events, withPicture);
+  return answer(frames, runFrames(frames, pictures));
 }
 
 // What the page has become: 'loading', 'ready', or the reason why it never will be.
@@ -151,26 +139,16 @@ function setInput(name, value) {
   }
 }
 
-// Zoom out with the mouse wheel until the whole sector is in the picture.
-function fitView() {
-  const wanted = config.picture_px / (2 * airport.ctr_radius);
-  const canvas = document.querySelector('#canvases canvas');
-  for (let zoom = Infinity, before = null; zoom > wanted && zoom !== before; ) {
-    before = zoom;
-    const wheel = new WheelEvent('mousewheel', { bubbles: true, deltaY: 100 });
-    Object.defineProperty(wheel, 'wheelDelta', { value: -120 });
-    canvas.dispatchEvent(wheel);
-    zoom = Number(localStorage['zoom-level']);
-  }
-}
-
 // Start the episode; options: {traffic: {category: factor} or null, wind: [from_deg, kt] or null}.
-// Returns [airport tables as JSON, the first answer].
+// Returns [airport tables as JSON, the first answer]; with pictures on a page of another zoom than fits,
+// the zoom for which to load it again.
 async function begin(options) {
   const first = list().find((a) => a.fms.arrivalAirportModel || a.fms.departureAirportModel);
   if (!first) throw new Error(`airport "${config.airport}" starts without any traffic`);
   airport = first.fms.arrivalAirportModel ?? first.fms.departureAirportModel;
   if (airport.icao !== config.airport) throw await wrongAirport(airport.icao);
+  refuse(missingParts(first));
+  if (config.picture_px && config.zoom !== fittingZoom()) return fittingZoom();
   const file = await (await fetch(`assets/airports/${config.airport}.json`)).json();
   const patterns = file.spawnPatterns;
   patterns.forEach((pattern, index) => {
@@ -187,16 +165,18 @@ async function begin(options) {
     setInput('wind direction', options.wind[0]);
     setInput('wind speed', options.wind[1]);
   }
-  if (config.picture_px) fitView();
+  if (!config.plain) idle();
+  if (config.picture_px) prepareScope();
   listen();
   for (let i = 0; i < WARM_UP_FRAMES; i++) runFrame();
   startMs = clockMs;
   linesRead = scoreLines().length;
   logObserver.observe(document.getElementById('log'), { childList: true });
   for (const a of list()) observe(a, -1);
-  const missing = missingFields(list()[0]);
-  if (missing.length) throw new Error(`this version of the game lacks ${missing.join(', ')}`);
-  return [JSON.stringify(describeAirport(patterns)), step(null, 0, Boolean(config.picture_px))];
+  refuse(missingFields(list()[0]));
+  const { rows, events } = runFrames(0, 0);
+  const shots = config.picture_px ? [shot()] : [];
+  return [JSON.stringify(describeAirport(patterns)), answer(0, { rows, events, shots })];
 }
 
 window.openscopeBridge = { state, begin, step };

@@ -44,6 +44,7 @@ class Browser:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="browser")
         self._thread.start()
         self.pid = None
+        self.lost = False  # has crashed or hung: what is still played in it has to begin again
         self._playwright = self.process = None
         try:
             self.run(self._start(), START_TIMEOUT_S)
@@ -78,6 +79,7 @@ class Browser:
             return future.result(timeout_s)
         except (FutureTimeout, TimeoutError):
             future.cancel()
+            self.lost = True
             self.kill()
             raise BrowserLost(
                 f"the browser did not answer within {timeout_s:g} s and was ended: open the game again"
@@ -89,6 +91,7 @@ class Browser:
         """Turn a Playwright error into one line."""
         text = str(error).splitlines()[0].removeprefix("Page.evaluate: ").removeprefix("Error: ")
         if "has been closed" in text or "crashed" in text or "disconnected" in text:
+            self.lost = True
             return BrowserLost(f"the browser has crashed or was closed ({text}): open the game again")
         return GameError(text)
 

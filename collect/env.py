@@ -82,6 +82,7 @@ class OpenScopeEnv(gymnasium.Env):
       slots: aircraft the observation holds (N); 48 for the largest airports.
       episode_s: time limit (s); the episode is then truncated.
       frame_s: divides the 0.5 s of a lock-step frame; separation is judged every 0.5 s all the same.
+      pictures: taken in each decision, at the ends of equal parts; 5 is one a second.
       render_mode: "rgb_array" needs picture_px.
     """
 
@@ -96,6 +97,8 @@ class OpenScopeEnv(gymnasium.Env):
         slots: int = 32,
         episode_s: float = EPISODE_S,
         picture_px: int | None = None,
+        palette: bool = True,
+        pictures: int = 1,
         render_mode: str | None = None,
         browser: Browser | None = None,
         frame_s: float = tr.FRAME_S,
@@ -108,8 +111,10 @@ class OpenScopeEnv(gymnasium.Env):
             raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
         self.episode_s, self.render_mode = episode_s, render_mode
         self.slots = np.full(slots, sl.FREE, np.int64)
-        self._pictures = picture_px is not None
-        self.game = Game(url, airport, 0, traffic, wind, frame_s, picture_px, browser)
+        self._pictures = 0 if picture_px is None else pictures
+        self.game = Game(
+            url, airport, 0, traffic, wind, frame_s, picture_px, palette, browser=browser
+        )
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
 
@@ -138,7 +143,7 @@ class OpenScopeEnv(gymnasium.Env):
             action, self._playing.traffic, self.airport, self.game.static,
             self.snapshot.callsigns, self.snapshot.routes,
         )  # fmt: skip
-        snapshot = self.game.step(command, picture=self._pictures)
+        snapshot = self.game.step(command, pictures=self._pictures)
         self._points += snapshot.points
         if self._points != snapshot.score:
             raise GameError(

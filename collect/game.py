@@ -10,6 +10,7 @@ so it advances exactly one decision per call and repeats exactly for the same se
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -22,12 +23,14 @@ from playwright.async_api import Error as PlaywrightError
 
 from collect import GameError
 from collect.browser import Browser
+from collect.pictures import Canvas, page_colours
 from collect.snapshot import Snapshot, parse
 from wm import traffic as tr
 
 PUBLIC_URL = "https://www.openscope.co"
 EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed so that runs repeat
-BRIDGE_PARTS = ("clock", "aircraft", "events", "airport", "bridge")  # .js, in one scope
+# .js, in one scope
+BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
 FOOTER_PX = 36  # of the page below its canvas
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
@@ -64,8 +67,8 @@ def wind_setting(wind: tuple[float, float] | None) -> list[int] | None:
     return [int(degrees), int(speed)]
 
 
-def bridge_config(airport: str, seed: int, frame_s: float, picture_px: int | None) -> dict:
-    """What the bridge needs to know, as JSON."""
+def bridge_config(airport: str, seed: int, frame_s: float, plain: bool, view: dict) -> dict:
+    """What the bridge needs to know, as JSON; `view` holds picture_px, palette and zoom."""
 
     def fields(struct_class):
         columns = tr.schema(struct_class).items()
@@ -76,7 +79,8 @@ def bridge_config(airport: str, seed: int, frame_s: float, picture_px: int | Non
         "airport": airport.lower(),
         "epoch_ms": EPOCH_MS,
         "frame_s": frame_s,
-        "picture_px": picture_px,
+        "plain": plain,
+        **view,
         "schema": {
             "aircraft": fields(tr.Traffic),
             "substeps": fields(tr.SubSteps),
@@ -106,7 +110,10 @@ class Game:
       traffic: factor on the airport's own spawn rates, or a factor per category.
       wind: (from, degrees; speed, kt), None for the airport's own.
       frame_s: length of one game frame (s), below 1 and a divisor of the 5 s decision.
-      picture_px: side of the square view (pixels) that `step(picture=True)` returns, None for none.
+      picture_px: side of the square view (pixels) that `step(pictures=1)` returns, None for none. The
+        whole control area is in it, at the scale `static["picture_px_per_nm"]`.
+      palette: pictures have the 256 colours of collect.pictures; False for all that the game has.
+      plain: leave everything to the game that collect/idle.js would spare it; to compare, not to use.
       browser: shared with other games; None opens one of its own.
       timeout_s: longest wait for the page to load, and for any one step.
 
@@ -122,6 +129,8 @@ class Game:
         wind: tuple[float, float] | None = None,
         frame_s: float = tr.FRAME_S,
         picture_px: int | None = None,
+        palette: bool = True,
+        plain: bool = False,
         browser: Browser | None = None,
         timeout_s: float = 60.0,
     ):
@@ -129,7 +138,11 @@ class Game:
         self.frames = round(tr.STEP_S / frame_s)
         if not 0 < frame_s < 1 or abs(self.frames * frame_s - tr.STEP_S) > 1e-9:
             raise GameError(f"a frame of {frame_s!r} s must be below 1 s and divide {tr.STEP_S:g} s")
+        if plain and picture_px is not None:
+            raise GameError("a plain game takes no pictures: leave out plain or picture_px")
         self.frame_s, self.picture_px, self.timeout_s = frame_s, picture_px, timeout_s
+        self._palette, self._plain = palette, plain
+        self._zooms: dict[str, float] = {}  # by airport, px per km
         self._settings = {"airport": airport, "seed": seed, "traffic": traffic, "wind": wind}
         self._shared = browser
         self._browser = self._context = self._page = None
@@ -171,20 +184,45 @@ class Game:
         if self._browser is None:
             self._browser = self._shared or Browser()
             self._run(self._open(), self.timeout_s)
-        config = bridge_config(chosen["airport"], chosen["seed"], self.frame_s, self.picture_px)
-        static, raw = self._run(self._load(config, options), 2 * self.timeout_s)
+        static, raw = self._begin(chosen["airport"].lower(), chosen["seed"], options)
         self.static = json.loads(static)
-        self.snapshot = parse(raw)
+        if self.picture_px is not None:
+            scale = self._zooms[chosen["airport"].lower()] * tr.KM_PER_NM
+            self.static["picture_px_per_nm"] = scale
+        self._read_picture = base64.b64decode
+        if self.picture_px is not None and self._palette:
+            self._read_picture = Canvas(self.picture_px).paint
+        self.snapshot = parse(raw, read_picture=self._read_picture)
         return self.snapshot
 
-    def step(self, command: str | None = None, picture: bool = False) -> Snapshot:
-        """Type `command` (None: nothing), let one decision of 5 s pass, return the state after it."""
-        if picture and self.picture_px is None:
+    def step(self, command: str | None = None, pictures: int = 0) -> Snapshot:
+        """Type `command` (None: nothing), let one decision of 5 s pass, return the state after it.
+
+        `pictures` are taken at the ends of so many equal parts of it: 1 at its end, 5 one a second.
+        """
+        if pictures and self.picture_px is None:
             raise GameError("no picture: open the game with picture_px=512")
-        raw = self._run(self._evaluate("step", [command, self.frames, picture]), self.timeout_s)
+        if pictures < 0 or (pictures and self.frames % pictures):
+            raise GameError(f"{pictures} pictures a decision must divide its {self.frames} frames")
+        raw = self._run(self._evaluate("step", [command, self.frames, pictures]), self.timeout_s)
         known = self.snapshot
-        self.snapshot = parse(raw, known.callsigns, known.routes)
+        self.snapshot = parse(raw, known.callsigns, known.routes, self._read_picture)
         return self.snapshot
+
+    def _begin(self, airport: str, seed: int, options: dict) -> tuple[str, str]:
+        """Load the page, for an airport's first pictures once more with the zoom that they need."""
+        for _ in range(2):
+            view = {
+                "picture_px": self.picture_px or 0,
+                "palette": page_colours() if self.picture_px and self._palette else None,
+                "zoom": self._zooms.get(airport),
+            }
+            config = bridge_config(airport, seed, self.frame_s, self._plain, view)
+            found = self._run(self._load(config, options), 2 * self.timeout_s)
+            if not isinstance(found, float | int):
+                return found
+            self._zooms[airport] = found
+        raise GameError(f"the page does not take the zoom that {airport} needs: this game is another version")
 
     def _run(self, coroutine, timeout_s):
         if self._browser is None:

@@ -5,18 +5,16 @@ observations of collect.env. What is stored is skipped, so the same call goes on
 """
 
 import dataclasses
-import io
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from collect import GameError, store
-from collect.browser import BrowserLost
+from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv
 from collect.slots import FREE
 from wm import commands
@@ -31,6 +29,15 @@ class Policy(Protocol):
     def reset(self, seed: int) -> None: ...
 
     def __call__(self, observation: dict) -> np.ndarray: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """The pictures of a recording: their side (pixels), how many a decision, 256 colours or all."""
+
+    px: int
+    each: int = 1
+    palette: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +60,8 @@ class Job:
         return json.dumps(fields, sort_keys=True)
 
 
-def _row(env: OpenScopeEnv, overflow: int, picture: bytes | None) -> dict:
-    """The observation part of a step, from the environment's whole state and the picture to store."""
+def _row(env: OpenScopeEnv, overflow: int) -> dict:
+    """The observation part of a step, from the environment's whole state."""
     scene, where = env.scene, {int(i): k for k, i in enumerate(env.slots) if i != FREE}
     slots = np.asarray([where.get(int(i), -1) for i in env.columns], np.int32)
 
@@ -80,21 +87,10 @@ def _row(env: OpenScopeEnv, overflow: int, picture: bytes | None) -> dict:
         "slots": slots,
         "overflow": np.int32(overflow),
     }
-    return row | ({} if picture is None else {"picture": picture})
-
-
-def stored_picture(png: bytes, colours: int | None) -> bytes:
-    """The page's picture as a PNG of three channels, without its opaque fourth, or of so many colours.
-
-    256 colours take less than half the space; one pixel in a thousand, at edges, changes visibly.
-    """
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    if colours is None:
-        return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
-    out = io.BytesIO()
-    rgb = Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
-    rgb.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    snapshot = env.snapshot
+    if snapshot.picture is not None:
+        row |= {"picture": snapshot.picture, "picture_page": np.int32(snapshot.picture_pages[-1])}
+    return row
 
 
 def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
@@ -116,23 +112,26 @@ def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
     }
 
 
+def _between(shots: tuple[bytes, ...], pages: tuple[int, ...]) -> dict:
+    """The part of a step for pictures taken in its course; nothing where there are none."""
+    named = {f"picture_{i}": shot for i, shot in enumerate(shots, 1)}
+    named |= {f"page_{i}": np.int32(page) for i, page in enumerate(pages, 1)}
+    return {"between": named} if named else {}
+
+
 def play(
     env: OpenScopeEnv,
     policy: Policy,
     job: Job,
     on_step: Callable[[], None] = lambda: None,
-    picture_colours: int | None = None,
+    view: View | None = None,
 ) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
     Raises GameError where the game stops, shows other points than its events add up to, or
     returns something that is not a number.
     """
-    started = time.time()
-
-    def row(overflow: int) -> dict:
-        png = env.snapshot.picture
-        return _row(env, overflow, None if png is None else stored_picture(png, picture_colours))
+    started = time.monotonic()
 
     env.episode_s = job.episode_s
     options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
@@ -140,14 +139,18 @@ def play(
     policy.reset(job.seed)
     steps, truncated = [], False
     while not truncated:
-        before = row(info["overflow"])
+        before = _row(env, info["overflow"])
         action = np.asarray(policy(observation), np.int32)
         observation, _, _, truncated, info = env.step(action)
         outcome = _outcome(action, info["command"], info["events"], info["reward_terms"], not steps, False)
-        steps.append({"observation": before, **outcome})
+        course = _between(env.snapshot.pictures[:-1], env.snapshot.picture_pages[:-1])
+        steps.append({"observation": before, **outcome, **course})
         on_step()
     noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
-    steps.append({"observation": row(info["overflow"]), **_outcome(noop, None, (), {}, False, True)})
+    last = _outcome(noop, None, (), {}, False, True)
+    rest = 0 if view is None else view.each - 1
+    course = _between(env.snapshot.pictures[-1:] * rest, env.snapshot.picture_pages[-1:] * rest)
+    steps.append({"observation": _row(env, info["overflow"]), **last, **course})
     about = {
         "policy": job.policy,
         "game_version": env.game.static["version"],
@@ -155,9 +158,9 @@ def play(
         "wind": [env.snapshot.wind_speed_kt, env.snapshot.wind_from_rad],
         "traffic": job.traffic,
         "slots": job.slots,
-        "picture_colours": picture_colours,
+        "view": None if view is None else dataclasses.asdict(view),
         "action_sizes": list(commands.space_sizes(job.slots)),
-        "recorded_s": round(time.time() - started, 1),
+        "recorded_s": round(time.monotonic() - started, 1),
     }
     metadata = {
         "airport": job.airport,
@@ -172,42 +175,77 @@ def play(
     return {"steps": steps, "episode_metadata": metadata}
 
 
+class SharedBrowser:
+    """One browser for the pages of several threads; whoever finds it lost opens the next."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        """A browser that was not lost when last heard of."""
+        with self._lock:
+            if self._browser is not None and self._browser.lost:
+                self._browser.close()
+                self._browser = None
+            if self._browser is None:
+                self._browser = Browser()
+            return self._browser
+
+    def close(self) -> None:
+        """End the browser, if there is one."""
+        with self._lock:
+            if self._browser is not None:
+                self._browser.close()
+                self._browser = None
+
+
 def record(
     jobs: Iterable[Job],
     policies: dict[str, Policy],
     writer: store.EpisodeWriter,
     url: str | None = None,
-    picture_px: int | None = None,
+    view: View | None = None,
     on_step: Callable[[], None] = lambda: None,
-    picture_colours: int | None = None,
+    browsers: SharedBrowser | None = None,
+    on_lost: Callable[[str], None] = lambda why: None,
 ) -> Iterator[Job]:
     """Play and store `jobs` one after the other, yielding each when it is stored.
 
-    A crash of the browser costs the episode under way, which is played again; after three in a row
-    the error is passed on. Jobs of different airports or slots may be mixed.
+    A browser that crashes, or that does not answer for a minute, is replaced and costs the episode under
+    way, which is begun again (`on_lost` is told why); after three in a row the error is passed on. Jobs of
+    different airports or slots may be mixed. `browsers` are shared with other pages; None opens one.
     """
-    env = None
+    env, own = None, browsers is None
+    browsers = SharedBrowser() if own else browsers
     try:
         for job in jobs:
             for attempt in range(ATTEMPTS):
-                if env is None or len(env.slots) != job.slots:
-                    env = _replace(env, job, url, picture_px)
                 try:
-                    example = play(env, policies[job.policy], job, on_step, picture_colours)
+                    if env is None or len(env.slots) != job.slots:
+                        env = _replace(env, job, url, view, browsers.get())
+                    example = play(env, policies[job.policy], job, on_step, view)
                     break
-                except BrowserLost:
-                    env.close()
+                except BrowserLost as error:
+                    if env is not None:
+                        env.close()
                     env = None
                     if attempt == ATTEMPTS - 1:
                         raise
+                    on_lost(str(error))
             writer.write(example)
             yield job
     finally:
         if env is not None:
             env.close()
+        if own:
+            browsers.close()
 
 
-def _replace(env: OpenScopeEnv | None, job: Job, url, picture_px) -> OpenScopeEnv:
+def _replace(
+    env: OpenScopeEnv | None, job: Job, url: str | None, view: View | None, browser: Browser
+) -> OpenScopeEnv:
     if env is not None:
         env.close()
-    return OpenScopeEnv(url, job.airport, slots=job.slots, picture_px=picture_px)
+    shown = {} if view is None else {"picture_px": view.px, "palette": view.palette, "pictures": view.each}
+    return OpenScopeEnv(url, job.airport, slots=job.slots, browser=browser, **shown)

@@ -1,13 +1,14 @@
 """What one step of the real game returns, and how the page's answer is read.
 
 The page answers with one string of three lines: a JSON header, the tables as base64 of one float32
-block, and the picture as base64 of a PNG (empty where none was asked for). See bridge.js, `answer`.
+block, and the pictures that were asked for. See bridge.js, `answer`, and pictures.py.
 """
 
 import base64
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Snapshot:
     log: tuple[tuple[str, bool], ...]  # lines of the game's log, and if they are warnings
     callsigns: dict[int, str]  # of every aircraft met so far
     routes: tuple[dict, ...]  # every route met so far: {"route", "waypoints": [...]}
-    picture: bytes | None  # PNG
+    pictures: tuple[bytes, ...]  # PNG, of equal parts of the step's time, the last at its end
+    picture_pages: tuple[int, ...]  # what their data blocks show, see collect.pictures
 
     @property
     def refusals(self) -> tuple[str, ...]:
@@ -44,23 +46,35 @@ class Snapshot:
         return tuple(text for text, warning in self.log if warning)
 
     @property
+    def picture(self) -> bytes | None:
+        """The picture at the step's end, PNG; None where none was asked for."""
+        return self.pictures[-1] if self.pictures else None
+
+    @property
     def points(self) -> float:
         """Points of this step's events."""
         return float(EVENT_POINTS[self.events[:, 1]].sum())
 
     def digests(self) -> dict[str, str]:
-        """A SHA-256 of each part of the state, the picture aside: equal where every bit is."""
+        """A SHA-256 of each part of the state, pictures aside: equal where every bit is."""
 
         def digest(value) -> str:
             data = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             return hashlib.sha256(data).hexdigest()
 
-        names = [field.name for field in dataclasses.fields(self) if field.name != "picture"]
+        names = [field.name for field in dataclasses.fields(self) if "picture" not in field.name]
         return {name: digest(getattr(self, name)) for name in names}
 
 
-def parse(raw: str, callsigns: dict[int, str] | None = None, routes: tuple = ()) -> Snapshot:
+def parse(
+    raw: str,
+    callsigns: dict[int, str] | None = None,
+    routes: tuple = (),
+    read_picture: Callable[[str], bytes] = base64.b64decode,
+) -> Snapshot:
     """Read the page's answer; `callsigns` and `routes` are those known before it.
+
+    `read_picture` makes a PNG of one picture as the page sends it.
 
     Raises GameError where the answer is cut short or its parts do not fit together.
     """
@@ -92,5 +106,6 @@ def parse(raw: str, callsigns: dict[int, str] | None = None, routes: tuple = ())
         log=tuple((text, warning) for text, warning in header["log"]),
         callsigns={**(callsigns or {}), **{int(i): c for i, c in header["callsigns"].items()}},
         routes=(*routes, *(fresh[i] for i in sorted(fresh))),
-        picture=base64.b64decode(picture_text) if picture_text else None,
+        pictures=tuple(read_picture(text) for text in picture_text.split()),
+        picture_pages=tuple(header["picture_pages"]),
     )

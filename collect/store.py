@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,8 +61,13 @@ def _columns(struct_class, size: int) -> dict:
     }
 
 
-def features(picture_px: int | None = None) -> tfds.features.FeaturesDict:
-    """The features of a data set, with pictures of that size or without."""
+def features(picture_px: int | None = None, pictures: int = 1) -> tfds.features.FeaturesDict:
+    """The features of a data set, with pictures of that size or without.
+
+    `observation/picture` shows the start of a step, `observation/picture_page` says which page its data
+    blocks are on (collect.pictures). Of several `pictures` a decision the others follow in `between`, as
+    picture_1, page_1 and so on; the last step has no course and repeats its picture there.
+    """
     f = tfds.features
     observation = {
         "traffic": f.FeaturesDict(_columns(tr.Traffic, COLUMNS)),
@@ -74,10 +80,14 @@ def features(picture_px: int | None = None) -> tfds.features.FeaturesDict:
         "slots": f.Tensor(shape=(COLUMNS,), dtype=np.int32),
         "overflow": f.Scalar(np.int32),
     }
+    between = {}
     if picture_px is not None:
-        observation["picture"] = f.Image(
-            shape=(picture_px, picture_px, 3), dtype=np.uint8, encoding_format="png"
-        )
+        picture = f.Image(shape=(picture_px, picture_px, 3), dtype=np.uint8, encoding_format="png")
+        observation |= {"picture": picture, "picture_page": f.Scalar(np.int32)}
+        if pictures > 1:  # names, because TFDS stores lists of pictures in steps only with TensorFlow
+            shots = {f"picture_{i}": picture for i in range(1, pictures)}
+            shots |= {f"page_{i}": f.Scalar(np.int32) for i in range(1, pictures)}
+            between = {"between": f.FeaturesDict(shots)}
     step = {
         "observation": f.FeaturesDict(observation),
         "action": f.Tensor(shape=(5,), dtype=np.int32),
@@ -89,6 +99,7 @@ def features(picture_px: int | None = None) -> tfds.features.FeaturesDict:
         "is_first": f.Scalar(np.bool_),
         "is_last": f.Scalar(np.bool_),
         "is_terminal": f.Scalar(np.bool_),
+        **between,
     }
     metadata = {
         "airport": f.Text(),
@@ -123,12 +134,13 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     that holds something else, OSError where the disk is full (nothing stored is lost).
     """
 
-    def __init__(self, directory: Path | str, picture_px: int | None = None):
+    def __init__(self, directory: Path | str, picture_px: int | None = None, pictures: int = 1):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(directory)
+        self._turn = threading.Lock()  # pages of one process write one after the other
         try:
-            self._begin(directory, features(picture_px))
+            self._begin(directory, features(picture_px, pictures))
         except BaseException:
             self.close()
             raise
@@ -164,6 +176,10 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
 
     def write(self, example: dict) -> None:
         """Store one episode, given as `features` say."""
+        with self._turn:
+            self._write(example)
+
+    def _write(self, example: dict) -> None:
         split = self._splits[SPLIT]
         path = split.info.filename_template.sharded_filepath(
             shard_index=split.complete_shards, num_shards=None

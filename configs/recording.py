@@ -51,15 +51,19 @@ class RecordingConfig:
     """Aircraft a policy sees; 48 for the largest airports."""
     picture_px: int | None = None
     """Side of the recorded pictures; none if left out."""
-    picture_colours: int | None = None
-    """Colours of a recorded picture, 2 to 256, which halves its size; all of them if left out."""
+    pictures: int = 1
+    """In each decision of 5 s, at the ends of equal parts: 5 is one a second. 1, 2, 5 or 10."""
+    palette: bool = True
+    """Pictures of the recorder's 256 colours; --no-palette keeps all, at three times the size."""
     workers: int = 1
-    """Processes, each with a browser of its own; one per core is best."""
+    """Processes, each with a browser and a directory of its own; one per core is best."""
+    pages: int = 1
+    """Per worker, played at the same time; they share its browser, which saves memory."""
     url: str | None = None
     """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
 
     def __post_init__(self):
-        for name in ("episodes", "workers", "slots"):
+        for name in ("episodes", "workers", "pages", "slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
         for name in ("airports", "policies", "traffic", "winds"):
@@ -68,8 +72,10 @@ class RecordingConfig:
         for rate in self.traffic:
             if not 0 <= rate <= 10 or rate % 0.5:
                 raise ValueError(f"traffic holds {rate}, must be 0 to 10 in steps of 0.5")
-        if self.picture_colours is not None and not 2 <= self.picture_colours <= 256:
-            raise ValueError(f"picture_colours is {self.picture_colours}, must be 2 to 256")
+        if self.pictures not in (1, 2, 5, 10):
+            raise ValueError(f"pictures is {self.pictures}, must be 1, 2, 5 or 10 a decision")
+        if self.picture_px is not None and not 64 <= self.picture_px <= 4096:
+            raise ValueError(f"picture_px is {self.picture_px}, must be 64 to 4096")
         if self.minutes <= 0 or self.minutes * 12 % 1:
             raise ValueError(f"minutes is {self.minutes}, must be a positive multiple of 5 seconds")
         last = self.first_seed + (self.episodes - 1) // len(self.airports)

@@ -6,12 +6,16 @@ Each worker is a process with a browser of its own and writes a directory of its
 The same command goes on where it stopped, whatever stopped it; see configs/recording.py.
 """
 
+import contextlib
+import copy
 import multiprocessing
 import os
 import queue
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from configs import cli
@@ -53,25 +57,46 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
 def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: int) -> None:
     """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs; ends with its parent."""
     from collect import GameError
-    from collect.record import record
+    from collect.record import SharedBrowser, View, record
     from collect.store import DataError, EpisodeWriter
     from launch import players
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
 
+    stop = threading.Event()
+
     def on_step():
-        if os.getppid() != parent:  # the parent was killed: nobody is left to stop us
+        if os.getppid() != parent or stop.is_set():  # the parent was killed, or another page failed
             raise SystemExit(1)
         reports.put(("step", 1))
 
-    try:
-        policies = {name: players.make(name, config.slots) for name in config.policies}
-        with EpisodeWriter(directory, config.picture_px) as writer:
-            stored = record(
-                jobs, policies, writer, config.url, config.picture_px, on_step, config.picture_colours
-            )
-            for job in stored:
+    view = View(config.picture_px, config.pictures, config.palette) if config.picture_px else None
+    browsers = SharedBrowser()
+
+    def page(own: list, made: dict, writer: EpisodeWriter) -> None:
+        """Play some of the jobs, with policies of its own: they remember where they are in an episode."""
+        policies = {name: copy.copy(player) for name, player in made.items()}
+        try:
+            for job in record(own, policies, writer, config.url, view, on_step, browsers, on_lost):
                 reports.put(("episode", job.key))
+        finally:
+            if sys.exc_info()[0] is not None:
+                stop.set()
+
+    def on_lost(why: str) -> None:
+        reports.put(("lost", why))
+
+    try:
+        made = {name: players.make(name, config.slots) for name in config.policies}
+        with (
+            EpisodeWriter(directory, config.picture_px, config.pictures) as writer,
+            contextlib.closing(browsers),
+            ThreadPoolExecutor(config.pages) as pool,
+        ):
+            pages = [pool.submit(page, jobs[i :: config.pages], made, writer) for i in range(config.pages)]
+            errors = [error for error in (one.exception() for one in pages) if error is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, SystemExit)):
+            raise error
         reports.put(("done", None))
     except (GameError, DataError, OSError, ValueError) as error:
         reports.put(("error", " ".join(str(error).split())))
@@ -83,7 +108,7 @@ class Stopped(Exception):
 
 def watch(workers: list, reports, line, total: int) -> None:
     """Follow the workers to their end; raises Stopped where one fails."""
-    running, stored = len(workers), 0
+    running, stored, lost = len(workers), 0, 0
     while running:
         try:
             kind, value = reports.get(timeout=1.0)
@@ -96,7 +121,10 @@ def watch(workers: list, reports, line, total: int) -> None:
             line.update(value)
         elif kind == "episode":
             stored += 1
-            line.set_postfix_str(f"{stored}/{total} episodes")
+            line.set_postfix_str(f"{stored}/{total} episodes, {lost} begun again")
+        elif kind == "lost":
+            lost += 1
+            line.write(f"note: {value}; its episode is begun again", sys.stderr)
         elif kind == "done":
             running -= 1
         else:

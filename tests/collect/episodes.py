@@ -37,7 +37,7 @@ def example(answer: str, static: dict, seed: int = 7, steps: int = 6, slots: int
         terms = {"score": float(tr.EVENTS["DEPARTURE"])} if t == 3 else {}
         action = [t if t < steps else slots, 1, 0, 2, 0]
         outcome = record._outcome(action, f"step {t}", events, terms, t == 0, t == steps)
-        rows.append({"observation": record._row(sector, 0, None), **outcome})
+        rows.append({"observation": record._row(sector, 0), **outcome})
     job = record.Job("kabq", seed, "random", episode_s=steps * tr.STEP_S, slots=slots)
     sizes = [slots + 1, 5, 9, 7, 4]
     metadata = {

@@ -113,11 +113,11 @@ def test_picture_is_a_square_png_and_shows_motion(browser):
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
     with Game(airport="kabq", seed=1, picture_px=300, browser=browser) as game:
-        first = decode(game.step(picture=True).picture)
+        first = decode(game.step(pictures=1).picture)
         for _ in range(5):
             game.step()
         assert game.snapshot.picture is None
-        later = decode(game.step(picture=True).picture)
+        later = decode(game.step(pictures=1).picture)
     assert first.shape == (300, 300, 3)
     assert 0 < (first != later).any(-1).mean() < 0.3
     assert first.std() > 5

@@ -7,13 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from collect import dataset, store
-from collect.record import Job, record, stored_picture
+from collect.record import Job, View, record
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
 from launch.record import jobs_of
@@ -90,7 +89,7 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
 def test_pictures_are_stored_as_png(tmp_path):
     job = Job("kabq", 1, "descend", episode_s=15.0)
     with store.EpisodeWriter(tmp_path, picture_px=128) as writer:
-        list(record([job], {"descend": Descend()}, writer, picture_px=128))
+        list(record([job], {"descend": Descend()}, writer, view=View(128)))
     assert report_of(tmp_path).faults == []
     (episode,) = tfds.builder_from_directories([str(tmp_path)]).as_data_source("train")
     pictures = np.stack([step["observation"]["picture"] for step in episode["steps"]])
@@ -98,24 +97,9 @@ def test_pictures_are_stored_as_png(tmp_path):
     assert pictures.dtype == np.uint8
     assert all(picture.std() > 5 for picture in pictures)
     assert (pictures[0] != pictures[3]).any()
+    assert [int(step["observation"]["picture_page"]) for step in episode["steps"]] == [1, 0, 0, 1]
     (plain,) = dataset.load(tmp_path)
     assert plain.action.shape == (3, 5)
-
-
-def test_a_palette_hardly_changes_a_picture():
-    grid = np.indices((128, 128)).sum(0)
-    smooth = np.stack([grid, 255 - grid, grid % 97], -1).astype(np.uint8)
-    with_alpha = np.concatenate([smooth, np.full((128, 128, 1), 255, np.uint8)], -1)
-    png = cv2.imencode(".png", with_alpha)[1].tobytes()
-
-    def read(data):
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-
-    whole, palette = stored_picture(png, None), stored_picture(png, 256)
-    np.testing.assert_array_equal(read(whole), smooth)
-    assert read(palette).shape == smooth.shape
-    assert len(np.unique(read(palette).reshape(-1, 3), axis=0)) <= 256
-    assert np.abs(read(palette).astype(int) - smooth).mean() < 2
 
 
 def test_the_shipped_clips_load_and_show_motion():
@@ -194,7 +178,9 @@ def test_a_wrong_configuration_is_one_line():
         ({"traffic": (1.2,)}, "steps of 0.5"),
         ({"minutes": 0.01}, "multiple of 5 seconds"),
         ({"airports": ()}, "airports is empty"),
-        ({"picture_colours": 1}, "must be 2 to 256"),
+        ({"pictures": 3}, "must be 1, 2, 5 or 10"),
+        ({"picture_px": 4}, "must be 64 to 4096"),
+        ({"pages": 0}, "pages is 0"),
         ({"first_seed": 499_999, "episodes": 6}, "cross the border"),
         ({"first_seed": 700_000}, "within 0 to 699999"),
     ],
