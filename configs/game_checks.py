@@ -4,6 +4,7 @@
     python -m launch.check_game speed --record spine     # about 6 minutes, alone on the machine
     python -m launch.check_game kill --record spine      # about 10 minutes
     python -m launch.check_game timing --record spine    # about 15 minutes; goes on where it stopped
+    python -m launch.check_game soak --record recorder   # two hours
 
 Each writes results.json into a run folder. Times are with a game on the same machine.
 """
@@ -131,3 +132,21 @@ class Timing(Check):
             raise ValueError("policies is empty, must name at least one")
         if self.frames_per_s % 2 or self.frames_per_s < 4:
             raise ValueError(f"frames_per_s is {self.frames_per_s}, must be an even number of 4 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Soak(Check):
+    """Record for hours on end and see whether memory grows."""
+
+    hours: float = 2.0
+    """Wall time."""
+    airport: str = "klas"
+    policies: tuple[str, ...] = ("expert", "random")
+    picture_px: int = 256
+    pages: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "hours", "picture_px", "pages")
+        if self.record and self.hours < Soak.hours:
+            raise ValueError("record takes two hours or more: leave out --hours")
