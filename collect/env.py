@@ -112,9 +112,7 @@ class OpenScopeEnv(gymnasium.Env):
         self.episode_s, self.render_mode = episode_s, render_mode
         self.slots = np.full(slots, sl.FREE, np.int64)
         self._pictures = 0 if picture_px is None else pictures
-        self.game = Game(
-            url, airport, 0, traffic, wind, frame_s, picture_px, palette, browser=browser
-        )
+        self.game = Game(url, airport, 0, traffic, wind, frame_s, picture_px, palette, browser=browser)
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
 

@@ -1,7 +1,7 @@
 """Checks of what everything else takes for granted about the real game and its recorder.
 
     python -m launch.check_game replay --record spine    # about 5 minutes on two cores
-    python -m launch.check_game speed --record spine     # about 6 minutes, alone on the machine
+    python -m launch.check_game speed --record recorder  # about 6 minutes, alone on the machine
     python -m launch.check_game kill --record spine      # about 10 minutes
     python -m launch.check_game timing --record spine    # about 15 minutes; goes on where it stopped
     python -m launch.check_game soak --record recorder   # two hours

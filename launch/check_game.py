@@ -1,7 +1,7 @@
 """Check the real game: it repeats, it is fast, its recorder loses nothing, lock-step changes little.
 
     python -m launch.check_game replay --record spine
-    python -m launch.check_game speed --record spine
+    python -m launch.check_game speed --record recorder
     python -m launch.check_game kill --record spine
     python -m launch.check_game timing --record spine
     python -m launch.check_game soak --record recorder

@@ -18,23 +18,25 @@ UNDISTURBED = round(60.0 / STEP_S)  # decisions without another command to the a
 
 
 def run(config: Replay, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]:
-    """Play every hour three times; returns (results, figures, faults)."""
+    """Play every hour four times; returns (results, figures, faults)."""
     player = players.make(config.policy, SLOTS)
     seeds = range(config.first_seed, config.first_seed + config.hours)
     wanted = [(airport.lower(), seed) for airport in config.airports for seed in seeds]
     decisions = round(60.0 * config.minutes / STEP_S)
     rows = []
-    with runs.progress(3 * decisions * len(wanted), "decision") as line:
+    with runs.progress(4 * decisions * len(wanted), "decision") as line:
         for airport, seed in wanted:
             line.set_postfix_str(f"{airport} {seed}")
             hour = drive(config.url, airport, seed, player, config.minutes, line.update)
-            again, other, beside = play_again(config, airport, seed, hour, line.update)
-            rows.append({"airport": airport, "seed": seed, **verdict(hour, again, other), "beside": beside})
+            again, plain, other, beside = play_again(config, airport, seed, hour, line.update)
+            found = verdict(hour, again, plain, other)
+            rows.append({"airport": airport, "seed": seed, **found, "beside": beside})
     return {"hours": rows}, figures(rows), faults(rows)
 
 
-def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> tuple[Hour, Hour, int]:
-    """The hour in another browser beside a busy page, then with one command changed.
+def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> tuple[Hour, Hour, Hour, int]:
+    """The hour in another browser beside a busy page, then as the game alone would play it (collect/idle.js),
+    then with one command changed.
 
     Also returns how many decisions the busy page made meanwhile.
     """
@@ -42,9 +44,11 @@ def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> 
         busy = BusyPage(config.url, config.beside, browser)
         with busy, Game(config.url, airport, seed, browser=browser) as game:
             again = repeat(game, hour.commands, on_step)
+        with Game(config.url, airport, seed, browser=browser, plain=True) as game:
+            plain = repeat(game, hour.commands, on_step)
         with Game(config.url, airport, seed, browser=browser) as game:
             other = repeat(game, with_one_change(hour.commands)[0], on_step)
-    return again, other, busy.decisions
+    return again, plain, other, busy.decisions
 
 
 def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None, ...], int]:
@@ -70,8 +74,8 @@ def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None,
     return (*commands[:at], HEADING.sub(turn, commands[at]), *commands[at + 1 :]), at
 
 
-def verdict(hour: Hour, again: Hour, other: Hour) -> dict:
-    """What comparing an hour with its repetition and with its changed version gave."""
+def verdict(hour: Hour, again: Hour, plain: Hour, other: Hour) -> dict:
+    """What comparing an hour with its repetitions and with its changed version gave."""
     changed, at = with_one_change(hour.commands)
     pairs = list(zip(hour.digests, other.digests, strict=True))
     return {
@@ -81,6 +85,8 @@ def verdict(hour: Hour, again: Hour, other: Hour) -> dict:
         "fingerprint": hour.fingerprint,
         "fingerprint_again": again.fingerprint,
         "difference": first_difference(hour, again),
+        "fingerprint_plain": plain.fingerprint,
+        "difference_plain": first_difference(hour, plain),
         "changed": {"decision": at, "from": hour.commands[at], "to": changed[at]},
         "fingerprint_changed": other.fingerprint,
         "difference_changed": first_difference(hour, other),
@@ -109,6 +115,7 @@ def figures(rows: list[dict]) -> dict[str, Figure]:
 
     return {
         "replay_identical": all_of(row["difference"] is None for row in rows),
+        "replay_plain_identical": all_of(row["difference_plain"] is None for row in rows),
         "replay_changed_command_differs": all_of(differs_as_it_should(row) for row in rows),
     }
 
@@ -118,9 +125,10 @@ def faults(rows: list[dict]) -> list[str]:
     found = []
     for row in rows:
         name = f"{row['airport']} seed {row['seed']}"
-        if row["difference"]:
-            parts = ", ".join(row["difference"]["parts"])
-            found.append(f"{name} differs from decision {row['difference']['decision']} on in {parts}")
+        for kind, played in (("difference", "again"), ("difference_plain", "with nothing spared")):
+            if row[kind]:
+                parts = ", ".join(row[kind]["parts"])
+                found.append(f"{name} {played} differs from decision {row[kind]['decision']} on in {parts}")
         if not differs_as_it_should(row):
             found.append(f"{name} does not differ as it should with {row['changed']['to']!r}")
     return found

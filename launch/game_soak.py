@@ -5,7 +5,6 @@ proportional share (PSS) of every process of the family, taken whenever an episo
 what one episode holds meanwhile does not count.
 """
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from collect.validate import validate
 from configs.game_checks import Soak
 from launch import runs
 from launch.game_kill import named
-from launch.game_speed import family
+from launch.processes import memory_mb
 from launch.records import Figure, bootstrap
 from wm.provenance import ROOT
 
@@ -66,7 +65,7 @@ def command(config: Soak, out: Path) -> list[str]:
 
 
 def watch(process: subprocess.Popen, config: Soak, out: Path) -> list[dict]:
-    """A row per stored episode: {"s", "episodes", "mb", "python_mb", "browser_mb"}.
+    """A row per stored episode: {"s", "episodes", "mb", "by_kind"}.
 
     Raises ValueError where the recording ends by itself.
     """
@@ -79,7 +78,8 @@ def watch(process: subprocess.Popen, config: Soak, out: Path) -> list[dict]:
             now = len(named(out)) if out.exists() else 0
             if now > stored:
                 stored = now
-                rows.append({"s": round(elapsed, 1), "episodes": stored, **memory_mb(process.pid)})
+                memory = memory_mb(process.pid)
+                rows.append({"s": elapsed, "episodes": stored, "mb": memory.total(), "by_kind": dict(memory)})
                 line.set_postfix_str(f"{stored} episodes, {rows[-1]['mb']:.0f} MB")
             line.update(min(elapsed, end) - line.n)
             time.sleep(POLL_S)
@@ -94,19 +94,6 @@ def _end(process: subprocess.Popen) -> int | None:
         process.kill()
         process.wait()
         return None
-
-
-def memory_mb(pid: int) -> dict[str, float]:
-    """Proportional share of memory (MB) of a process and all below it, and of its browser alone."""
-    total = browser = 0.0
-    for process in family(pid):
-        with contextlib.suppress(OSError):  # it has just ended
-            name = (process / "cmdline").read_bytes()
-            lines = (process / "smaps_rollup").read_text().splitlines()
-            kilobytes = next(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            total += kilobytes / 1e3
-            browser += kilobytes / 1e3 if b"chrom" in name else 0.0
-    return {"mb": round(total, 1), "browser_mb": round(browser, 1)}
 
 
 def growth(rows: list[dict]) -> tuple[list[dict], list[dict]]:
@@ -154,8 +141,10 @@ def faults(found: dict, rows: list[dict], config: Soak) -> list[str]:
 def draw(rows: list[dict], path: Path) -> None:
     """Memory over time."""
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    for name, label in (("mb", "all processes"), ("browser_mb", "browser")):
-        axes.plot([row["s"] / 3600 for row in rows], [row[name] for row in rows], label=label)
+    hours = [row["s"] / 3600 for row in rows]
+    axes.plot(hours, [row["mb"] for row in rows], label="all")
+    for kind in ("page", "python", "browser"):
+        axes.plot(hours, [row["by_kind"].get(kind, 0.0) for row in rows], label=kind)
     axes.set(xlabel="time (h)", ylabel="memory (MB)", ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=100)

@@ -6,7 +6,8 @@ A record is `launch/records/<name>.json`:
      "figures": {name: {"value", "low", "high", "unit", "n"}}}
 
 Several commands may own figures of one record. The top level then tells of the last that wrote, and a figure
-measured by an earlier one keeps its own "command", "commit", "date", "device" and "versions".
+measured by an earlier one keeps its own "command", "commit", "date", "device" and "versions". A figure has
+one record: written into another, it leaves the one it was in.
 
 The README marks each figure that it quotes right behind it, `3.5 M steps/s <!-- record: speed.ppo -->`, or
 one end of its interval, `3.1 M <!-- record: speed.ppo.low -->`; `misquotations` compares.
@@ -148,7 +149,10 @@ def figure_of(record: dict[str, Any], figure: str, name: str) -> Figure:
 
 
 def write(name: str, figures: dict[str, Figure], directory: Path = DIRECTORY) -> Path:
-    """Merges figures into a record; those of other commands stay, with where they came from."""
+    """Merges figures into a record; those of other commands stay, with where they came from.
+
+    Figures of these names leave all other records.
+    """
     now = provenance()
     merged = {}
     if (directory / f"{name}.json").exists():
@@ -159,7 +163,20 @@ def write(name: str, figures: dict[str, Figure], directory: Path = DIRECTORY) ->
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{name}.json"
     write_json(path, {**now, "figures": merged})
+    for other in sorted(directory.glob("*.json")):
+        if other != path:
+            _disown(other, set(figures))
     return path
+
+
+def _disown(path: Path, names: set[str]) -> None:
+    """Takes figures out of a record, which goes with the last of them."""
+    record = read(path.stem, path.parent)
+    left = {name: entry for name, entry in record["figures"].items() if name not in names}
+    if not left:
+        path.unlink()
+    elif len(left) < len(record["figures"]):
+        write_json(path, {**record, "figures": left})
 
 
 # Quotations

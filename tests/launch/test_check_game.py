@@ -11,7 +11,7 @@ import pytest
 
 from collect import GameError
 from configs.game_checks import Kill, Replay, Speed, Timing
-from launch import check_game, game_replay, game_speed, game_timing, records
+from launch import check_game, game_replay, game_speed, game_timing, processes, records
 from launch.game_hours import BusyPage, Hour, first_difference
 
 PARTS = ("aircraft", "substeps", "log")
@@ -54,14 +54,18 @@ def test_only_equal_hours_repeat_and_only_moved_aircraft_differ():
     one = hour(COMMANDS, STATES)
     moved = hour(COMMANDS, [*STATES[:4], "Gbc", "HBc", "IBc"])
     rows = [
-        {"airport": "kabq", "seed": 1, **game_replay.verdict(one, hour(COMMANDS, STATES), moved)},
-        {"airport": "kabq", "seed": 2, **game_replay.verdict(one, moved, moved)},
+        {"airport": "kabq", "seed": 1, **game_replay.verdict(one, hour(COMMANDS, STATES), one, moved)},
+        {"airport": "kabq", "seed": 2, **game_replay.verdict(one, moved, moved, moved)},
     ]
     good, both = (game_replay.figures(some) for some in (rows[:1], rows))
     assert (good["replay_identical"].value, both["replay_identical"].value) == (1, 0)
     assert good["replay_changed_command_differs"].value == both["replay_changed_command_differs"].value == 1
     assert both["replay_identical"].n == 2
-    assert game_replay.faults(rows) == ["kabq seed 2 differs from decision 4 on in aircraft"]
+    assert (good["replay_plain_identical"].value, both["replay_plain_identical"].value) == (1, 0)
+    assert game_replay.faults(rows) == [
+        "kabq seed 2 again differs from decision 4 on in aircraft",
+        "kabq seed 2 with nothing spared differs from decision 4 on in aircraft",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,7 @@ def test_only_equal_hours_repeat_and_only_moved_aircraft_differ():
 )
 def test_a_changed_command_must_move_aircraft_from_then_on(states):
     one = hour(COMMANDS, STATES)
-    row = {"airport": "kabq", "seed": 1, **game_replay.verdict(one, one, hour(COMMANDS, states))}
+    row = {"airport": "kabq", "seed": 1, **game_replay.verdict(one, one, one, hour(COMMANDS, states))}
     assert game_replay.figures([row])["replay_changed_command_differs"].value == 0
     assert "does not differ as it should with 'AAL2 fh 020'" in game_replay.faults([row])[0]
 
@@ -84,16 +88,22 @@ def test_speed_is_decisions_over_time_and_wrong_hours_are_named():
     config = Speed(airport="KLAS", window=10)
     ways = list(game_speed.WAYS.values())
     rows = [
-        {"seed": 1, "way": way, "window_s": [0.2 * (i + 1), 0.6 * (i + 1)], "same_end": way != ways[2]}
+        {
+            **{"seed": 1, "way": way, "decisions": 20, "wall_s": 0.8 * (i + 1), "same_end": way != ways[2]},
+            **{"window_s": [0.2 * (i + 1), 0.6 * (i + 1)], "cpu_s": {"page": 0.6, "driver": 0.2}},
+        }
         for i, way in enumerate(ways)
     ]
+    rows.append({"seed": 1, "way": game_speed.TWO_PAGES, "decisions": 40, "wall_s": 1.0, "same_end": True})
     figures = game_speed.figures(rows, config)
     assert figures["decisions_per_s_klas"].value == pytest.approx(20 / 0.8)
     assert figures["decisions_per_s_klas_frames"].value == pytest.approx(20 / 1.6)
     assert figures["decisions_per_s_klas"].low == pytest.approx(10 / 0.6)
     assert figures["decisions_per_s_klas_environment"].n == 2
+    assert figures["decision_cpu_ms_page_frames"].value == pytest.approx(30.0)
+    assert figures["pages_2_speedup"].value == pytest.approx(1.6)
     (fault,) = game_speed.faults(rows)
-    assert "seed 1, gymnasium environment" in fault
+    assert "seed 1, state, nothing spared" in fault
 
 
 BUSY = "import os, subprocess, sys; os.sched_setaffinity(0, {{{core}}}); {then}"
@@ -106,15 +116,15 @@ def test_a_family_s_cores_and_processor_time():
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
         try:
             process.stdout.readline()  # the child is running
-            members = [int(folder.name) for folder in game_speed.family(process.pid)]
+            members = [int(folder.name) for folder in processes.family(process.pid)]
             assert len(members) == 2
             assert process.pid in members
-            assert game_speed.allowed_cores(process.pid) == {core}
+            assert processes.allowed_cores(process.pid) == {core}
             other = max(os.sched_getaffinity(0))
-            game_speed.bind(process.pid, other)
-            assert game_speed.allowed_cores(process.pid) == {other}
-            before = game_speed.cpu_seconds(process.pid)
-            while game_speed.cpu_seconds(process.pid) < before + 0.1:  # the child's; the parent waits
+            processes.bind(process.pid, other)
+            assert processes.allowed_cores(process.pid) == {other}
+            before = processes.cpu_seconds(process.pid).total()
+            while processes.cpu_seconds(process.pid).total() < before + 0.1:  # the child's; the parent waits
                 pass
         finally:
             for member in members:
@@ -202,6 +212,7 @@ def test_five_minutes_repeat_beside_a_busy_page(tmp_path, monkeypatch):
     assert row["beside"] > 10
     assert row["fingerprint"] == row["fingerprint_again"] != row["fingerprint_changed"]
     assert results["figures"]["replay_identical"]["value"] == 1
+    assert results["figures"]["replay_plain_identical"]["value"] == 1
     assert results["figures"]["replay_changed_command_differs"]["value"] == 1
 
 
@@ -228,12 +239,14 @@ def test_speed_is_measured_on_one_core(tmp_path):
     results = run(tmp_path, "speed", *arguments, "--core", core)
     assert os.sched_getaffinity(0) != {core} or len(os.sched_getaffinity(0)) == 1
     assert results["faults"] == []
-    assert [row["way"] for row in results["hours"]] == list(game_speed.WAYS.values())
-    for row in results["hours"]:
-        assert row["same_end"]
+    ways = [row["way"] for row in results["hours"]]
+    assert ways == [*game_speed.WAYS.values(), game_speed.TWO_PAGES]
+    assert all(row["same_end"] for row in results["hours"])
+    for row in results["hours"][:-1]:
         assert len(row["window_s"]) == 2
         assert np.sum(row["window_s"]) == pytest.approx(row["wall_s"], rel=0.05)
-        assert 0 < row["cpu_s"] < row["wall_s"] + 0.1  # one core
+        assert {"page", "driver", "browser", "python"} <= set(row["cpu_s"])
+        assert 0 < sum(row["cpu_s"].values()) < row["wall_s"] + 0.1  # one core
     assert results["figures"]["decisions_per_s_kabq"]["n"] == 2
 
 

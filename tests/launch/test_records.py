@@ -119,6 +119,26 @@ def test_figures_of_another_command_stay_with_their_origin(tmp_path, monkeypatch
     assert records.figure_of(record, "a", "spine") == FIGURE
 
 
+def test_a_figure_leaves_the_record_it_was_in(tmp_path, monkeypatch):
+    run_as(monkeypatch, "first")
+    records.write("spine", {"a": FIGURE, "speed": FIGURE}, tmp_path)
+    records.write("old", {"speed_frames": FIGURE}, tmp_path)
+    before = records.read("spine", tmp_path)
+    run_as(monkeypatch, "second")
+    records.write("recorder", {"speed": FIGURE, "speed_frames": FIGURE}, tmp_path)
+    after = records.read("spine", tmp_path)
+    assert after == before | {"figures": {"a": before["figures"]["a"]}}
+    assert set(records.read("recorder", tmp_path)["figures"]) == {"speed", "speed_frames"}
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["recorder", "spine"]
+
+
+def test_each_figure_has_one_record():
+    owners = {}
+    for path in records.DIRECTORY.glob("*.json"):
+        for figure in records.read(path.stem)["figures"]:
+            assert owners.setdefault(figure, path.stem) == path.stem
+
+
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
