@@ -35,6 +35,8 @@ class DiTConfig:
       patch: spatial side of a patch; patches have one latent frame.
       rope_scale: extrapolation ratios of the rotary frequencies along T, H, W.
       learned_positions: sizes (T, H, W) in patches of the tables added before every block, or None.
+      step_hidden: width of the network that reads the solver's step size, for sampling in few steps; 0: none,
+        as published.
     """
 
     width: int = 2048
@@ -48,6 +50,7 @@ class DiTConfig:
     patch: int = 2
     rope_scale: tuple[float, float, float] = (1.0, 3.0, 3.0)
     learned_positions: tuple[int, int, int] | None = None
+    step_hidden: int = 0
 
     def __post_init__(self):
         for name in ("width", "blocks", "heads", "mlp_ratio", "adaln_rank", "context_width", "patch"):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from wm.cosmos.actions import ActionPath
+from wm.cosmos.actions import ActionPath, Embedding
 from wm.cosmos.config import TEXT_TOKENS, ActionConfig, DiTConfig
 from wm.cosmos.layers import (
     HIGHEST,
@@ -135,6 +135,7 @@ class CosmosDiT(nn.Module):
         padding_mask: jax.Array | None = None,
         actions: jax.Array | None = None,
         fps: float | None = None,
+        steps: jax.Array | None = None,
     ) -> jax.Array:
         """Applies the network.
 
@@ -146,6 +147,7 @@ class CosmosDiT(nn.Module):
           padding_mask: (B, H, W), 1 outside the picture; None: nowhere.
           actions: (B, n, A); None: the action path is left out.
           fps: frames per second that temporal positions depend on, for models that do.
+          steps: (B,), by how much of the time the solver will move with this velocity; None: infinitely little.
 
         Returns:
           (B, T, H, W, 16) float32.
@@ -159,7 +161,7 @@ class CosmosDiT(nn.Module):
             condition_mask = jnp.zeros((batch, frames), jnp.float32)
         _check_shapes(config, latents, times, context, condition_mask)
         context = self._projected(context)
-        embedding, shared = self._time(times, actions, condition_mask)
+        embedding, shared = self._time(times, actions, condition_mask, steps)
         x = Dense(config.width, self.dtype, name="patch")(
             patchify(config.patch, latents, condition_mask, padding_mask)
         )
@@ -186,7 +188,7 @@ class CosmosDiT(nn.Module):
             context = nn.gelu(layer(context), approximate=False)
         return context.astype(self.dtype)
 
-    def _time(self, times, actions, condition_mask):
+    def _time(self, times, actions, condition_mask, steps):
         """Normed time embedding (B, T or 1, D) and shared modulation (B, T or 1, 3 D), actions included."""
         width = self.config.width
         wave = sinusoid(times if times.ndim == 2 else times[:, None], width)
@@ -195,6 +197,10 @@ class CosmosDiT(nn.Module):
         if self.action is not None and actions is not None:
             to_embedding, to_shared = ActionPath(self.action, width, name="action")(actions, condition_mask)
             wave, shared = wave + to_embedding, shared + to_shared
+        if self.config.step_hidden and steps is not None:
+            size = sinusoid(1000.0 * steps[:, None], width)
+            wave = wave + Embedding(self.config.step_hidden, width, name="step_to_d")(size)
+            shared = shared + Embedding(self.config.step_hidden, 3 * width, name="step_to_3d")(size)
         return RMSNorm(name="time_norm")(wave), shared
 
     def _learned_positions(self, frames, rows, columns):
@@ -311,6 +317,7 @@ def init(model: CosmosDiT, key: jax.Array) -> Any:
         jnp.zeros((1,)),
         jnp.zeros((1, 1, config.text_width or config.context_width)),
         actions=actions,
+        steps=jnp.zeros((1,)),
     )
     return variables["params"]
 
@@ -318,7 +325,7 @@ def init(model: CosmosDiT, key: jax.Array) -> Any:
 def keeps_float32(path: str) -> bool:
     """Whether a leaf, such as "blocks/mod/self/a/kernel", enters float32 arithmetic; others may be bf16."""
     parts = path.split("/")
-    outside = parts[0].startswith(("time_", "out_mod", "action", "pos_"))
+    outside = parts[0].startswith(("time_", "out_mod", "action", "pos_", "step_"))
     return outside or parts[-1] == "scale" or "mod" in parts
 
 

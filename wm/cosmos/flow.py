@@ -14,6 +14,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from wm.cosmos.solvers import Denoiser
+
 # (noisy latents (B, T, H, W, C), times (B,) or (B, T), condition_mask (B, T)) -> (B, T, H, W, C) float32
 Network = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -100,7 +102,7 @@ def losses(
       keys: (B,).
       config: noise levels and weights.
     """
-    time_keys, noise_keys = _split(keys)
+    time_keys, noise_keys = split_keys(keys)
     latents = latents.astype(jnp.float32)
     times = draw_times(time_keys, config)
     noise = draw_noise(noise_keys, latents.shape[1:])
@@ -125,7 +127,26 @@ def frame_mean(errors: jax.Array, condition_mask: jax.Array) -> jax.Array:
     return (per_frame * predicted).sum(1) / predicted.sum(1)
 
 
-def _split(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
+def split_keys(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
     """`count` arrays of keys (B,) from keys (B,)."""
     parts = jax.vmap(lambda key: jax.random.split(key, count))(keys)
     return tuple(parts[:, index] for index in range(count))
+
+
+# Sampling
+
+
+def denoiser(network: Network, known: jax.Array, condition_mask: jax.Array, config: FlowConfig) -> Denoiser:
+    """What the network takes a noisy clip for, with the frames of `known` (B, T, H, W, C) that are given.
+
+    Their state moves on the straight line from its noise to what is known, as NVIDIA's sampler has it.
+    """
+
+    def denoise(x, level, fall, key):
+        del fall, key
+        times = jnp.full(x.shape[:1], level)
+        told = frame_times(times, condition_mask, config.condition_time)
+        velocity = network(given(condition_mask, known, x), told, condition_mask)
+        return given(condition_mask, known, x - level * velocity)
+
+    return denoise
