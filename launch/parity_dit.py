@@ -193,7 +193,7 @@ class _Transforms:
 
 
 def _acting(time_embed, params, given: Inputs):
-    """A time embedding that adds the embedded actions of each frame, before the norm; after NVIDIA's network."""
+    """A time embedding that adds each frame's embedded actions before the norm, as NVIDIA's network."""
     import torch
     from torch import nn
 

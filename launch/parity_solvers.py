@@ -79,7 +79,7 @@ def _compared(schedule, clip) -> Arrays:
 
 
 def _velocity_theirs(torch, latents, noise, known, sigma):
-    """As the 2.5 pipeline calls its network: given frames clean, at a time and with a velocity of their own."""
+    """As the 2.5 pipeline calls its network: given frames clean, with a time and velocity of their own."""
     mask = _wide(torch.from_numpy(GIVEN))
     times = mask * 1e-4 + (1 - mask) * sigma
     answer = _answer(torch, mask * known + (1 - mask) * latents, times, mask)

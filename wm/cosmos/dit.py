@@ -147,7 +147,8 @@ class CosmosDiT(nn.Module):
           padding_mask: (B, H, W), 1 outside the picture; None: nowhere.
           actions: (B, n, A); None: the action path is left out.
           fps: frames per second that temporal positions depend on, for models that do.
-          steps: (B,), by how much of the time the solver will move with this velocity; None: infinitely little.
+          steps: (B,), by how much of the time the solver will move with this velocity; None: infinitely
+            little.
 
         Returns:
           (B, T, H, W, 16) float32.

@@ -1,8 +1,8 @@
 """The EDM interface of Predict1 and Predict2: from the network's output to a clean clip, and their losses.
 
-A state is x = c + sigma n. Predict2's network is a rectified flow behind that interface: it sees x / (1 + sigma)
-at time sigma / (1 + sigma) and answers with a velocity. Predict1's follows Karras et al. (2022), with latents
-scaled to deviation 0.5. Dimension letters as in `wm/cosmos/dit.py`.
+A state is x = c + sigma n. Predict2's network is a rectified flow behind that interface: it sees x / (1 +
+sigma) at time sigma / (1 + sigma) and answers with a velocity. Predict1's follows Karras et al. (2022),
+with latents scaled to deviation 0.5. Dimension letters as in `wm/cosmos/dit.py`.
 """
 
 from dataclasses import dataclass

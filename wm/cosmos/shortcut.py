@@ -1,8 +1,9 @@
 """Sampling in one to four steps: a loss beside the plain one that teaches the network how far it will step.
 
-Shortcut models (Frans et al., 2024): told its step size d, the network predicts the mean velocity from t to t - d.
-For d = 0 that is the plain flow. For d > 0 the target is two steps of half the size by a running mean of the
-network itself; so one step of the whole way is learned from two, these from four, and so on, without a teacher.
+Shortcut models (Frans et al., 2024): told its step size d, the network predicts the mean velocity from t to
+t - d. For d = 0 that is the plain flow. For d > 0 the target is two steps of half the size by a running
+mean of the network itself; so one step of the whole way is learned from two, these from four, and so on,
+without a teacher.
 """
 
 from collections.abc import Callable

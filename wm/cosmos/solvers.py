@@ -1,12 +1,13 @@
 """Solving the sampling equation: schedules of noise levels, Euler's method and UniPC.
 
-A state x = alpha c + s n mixes a clean clip c and noise n at level s. Rectified flow has alpha = 1 - s and s from
-1 to 0; EDM has alpha = 1 and s from sigma_max to 0. A solver asks a denoiser for the clean clip that it takes x
-for and moves from level to level; what the network predicts, and which frames are given, is the denoiser's.
+A state x = alpha c + s n mixes a clean clip c and noise n at level s. Rectified flow has alpha = 1 - s and
+s from 1 to 0; EDM has alpha = 1 and s from sigma_max to 0. A solver asks a denoiser for the clean clip that
+it takes x for and moves from level to level; what the network predicts, and which frames are given, is the
+denoiser's.
 
-UniPC is the multistep predictor-corrector of Zhao et al. (2023), B2(h), second order, predicting the clean clip.
-Its coefficients depend on the schedule alone: they are computed beforehand in float64, and the steps run in one
-compiled loop.
+UniPC is the multistep predictor-corrector of Zhao et al. (2023), B2(h), second order, predicting the clean
+clip. Its coefficients depend on the schedule alone: they are computed beforehand in float64, and the steps
+run in one compiled loop.
 """
 
 from collections.abc import Callable
@@ -104,9 +105,9 @@ def unipc_coefficients(levels: np.ndarray, rectified: bool) -> np.ndarray:
     """[steps, 2, 5] of `solve`'s two sums.
 
     The first corrects x, which was predicted before its denoised clip was known: weights of x, of the state
-    that the last step began from, of the clean clips two steps ago, one step ago, and now. The second predicts
-    the next state, from the corrected x in place of the second. Steps are of second order but the first and
-    the last prediction.
+    that the last step began from, of the clean clips two steps ago, one step ago, and now. The second
+    predicts the next state, from the corrected x in place of the second. Steps are of second order but the
+    first and the last prediction.
     """
     with np.errstate(divide="ignore"):
         signal = 1 - levels if rectified else np.ones_like(levels)
