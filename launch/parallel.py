@@ -18,6 +18,10 @@ Training code writes one function for one device, which averages its gradients a
 
 so `replicate`, `split`, `merge`, `shard_keys` and `unreplicate` serve either back-end.
 
+A model too large to be whole on every device is trained with `wrap_sharded` instead: the same call, but every
+array of `train_state` and `params` lies in parts on the devices (`shard`), and XLA fetches what a computation
+needs when it needs it. The function then sees the rows of all devices as one batch and uses no collective.
+
 D counts the devices of this process. On several hosts (`jax.distributed.initialize`) each process passes its
 own D rows and the same `train_state` and `params`; collectives then run over the devices of all of them.
 """
@@ -106,6 +110,52 @@ def _wrap_shard_map(
         return multihost_utils.global_array_to_host_local_array(results, world, OUT_SPECS)
 
     return on_hosts
+
+
+def wrap_sharded(
+    update: UpdateFunction, n_devices: int | None = None, donate_argnums: tuple[int, ...] = (0,)
+) -> UpdateFunction:
+    """Compiles `update` with its `train_state` in parts on D devices of one host (ZeRO stage 3, or FSDP).
+
+    Host shapes are those of `wrap`; the function sees `carry` and `key` as [D*B, ...] for their [D, B, ...],
+    and averages over that leading dimension where it would otherwise average over `AXIS`. What it returns as
+    carry is not looked at.
+    """
+    mesh = _mesh(devices(n_devices))
+
+    def on_all(train_state, carry, key, params):
+        rows = jax.lax.with_sharding_constraint(merge((carry, key)), NamedSharding(mesh, PER_DEVICE))
+        train_state, _, metrics = update(train_state, *rows, params)
+        # Said once more for the result: XLA is free to leave a part of it whole on every device.
+        train_state = jax.lax.with_sharding_constraint(train_state, _parts(train_state, mesh))
+        return train_state, {}, metrics
+
+    return jax.jit(on_all, donate_argnums=donate_argnums)
+
+
+def shard(tree: Any, n_devices: int | None = None) -> Any:
+    """Places every array in parts on the devices, for `wrap_sharded`.
+
+    `jax.device_get` makes it whole again.
+    """
+    return jax.device_put(tree, _parts(tree, _mesh(devices(n_devices))))
+
+
+def _parts(tree: Any, mesh: Mesh) -> Any:
+    """How each array is divided: along its longest axis that D divides, never along the first of several.
+
+    The first axis is that of stacked blocks, which are computed one after the other. An array that no such
+    axis divides stays whole on every device.
+    """
+
+    def parts(x: Any) -> NamedSharding:
+        axes = [axis for axis in range(int(x.ndim > 1), x.ndim) if x.shape[axis] % mesh.size == 0]
+        if x.ndim == 0 or not axes:
+            return NamedSharding(mesh, REPLICATED)
+        longest = max(axes, key=lambda axis: x.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, AXIS))
+
+    return jax.tree.map(parts, tree)
 
 
 def devices(n_devices: int | None = None) -> list[jax.Device]:
