@@ -8,13 +8,13 @@ of the leaf). Torch keeps a kernel as (out, in, *window); we keep (*window, in, 
 
 import re
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import jax
 import numpy as np
 
-from wm.cosmos import tokenizer, vae
-from wm.cosmos.config import TokenizerConfig, VAEConfig
+from wm.cosmos import dit, tokenizer, vae
+from wm.cosmos.config import ActionConfig, DiTConfig, TokenizerConfig, VAEConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -60,15 +60,22 @@ def flat_shapes(tree) -> Shapes:
     }
 
 
+@cache
+def autoencoder_shapes(config: VAEConfig | TokenizerConfig) -> Shapes:
+    """Shapes of all parameters of an autoencoder by path."""
+    make = (vae if isinstance(config, VAEConfig) else tokenizer).initial_params
+    return flat_shapes(jax.eval_shape(partial(make, config), jax.random.key(0)))
+
+
 # Wan2.1 VAE
 
 
 def wan_vae(config: VAEConfig, naming: str) -> list[Slot]:
     """Key map of the Wan2.1 VAE; `naming` is "diffusers" or "original" (the raw Wan names)."""
     rename = {"diffusers": lambda name: name, "original": lambda name: _wan_original(config, name)}[naming]
-    shapes = flat_shapes(jax.eval_shape(partial(vae.initial_params, config), jax.random.key(0)))
     return [
-        Slot(rename(_wan_name(path)), _wan_shape(path, leaf), path, leaf) for path, leaf in shapes.items()
+        Slot(rename(_wan_name(path)), _wan_shape(path, leaf), path, leaf)
+        for path, leaf in autoencoder_shapes(config).items()
     ]
 
 
@@ -129,10 +136,9 @@ def _wan_original(config: VAEConfig, name: str) -> str:
 def cosmos_tokenizer(config: TokenizerConfig, naming: str) -> list[Slot]:
     """Key map of the Predict1 tokenizer."""
     rename = {"diffusers": lambda name: name, "original": partial(_tokenizer_original, config)}[naming]
-    shapes = flat_shapes(jax.eval_shape(partial(tokenizer.initial_params, config), jax.random.key(0)))
     return [
         Slot(rename(_tokenizer_name(path)), _tokenizer_shape(path, leaf), path, leaf)
-        for path, leaf in shapes.items()
+        for path, leaf in autoencoder_shapes(config).items()
     ]
 
 
@@ -181,3 +187,103 @@ def _tokenizer_original(config: TokenizerConfig, name: str) -> str:
     module, leaf = name.rsplit(".", 1)
     module = re.sub(r"conv_[st]$", lambda found: "0" if found[0] == "conv_s" else "1", module)
     return f"{module}.conv3d.{leaf}"
+
+
+# Transformer
+
+DIT_NAMINGS = ("diffusers", "original", "original-1")  # the last is Predict1's
+
+# Our module -> its name in each naming.
+DIT_MODULES = {
+    "patch": ("patch_embed.proj", "x_embedder.proj.1", "x_embedder.proj.1"),
+    "time_1": ("time_embed.t_embedder.linear_1", "t_embedder.1.linear_1", "t_embedder.1.linear_1"),
+    "time_2": ("time_embed.t_embedder.linear_2", "t_embedder.1.linear_2", "t_embedder.1.linear_2"),
+    "time_norm": ("time_embed.norm", "t_embedding_norm", "affline_norm"),
+    "text_proj": ("crossattn_proj.0",) * 3,
+    "out_mod/a": ("norm_out.linear_1", "final_layer.adaln_modulation.1", "final_layer.adaLN_modulation.1"),
+    "out_mod/b": ("norm_out.linear_2", "final_layer.adaln_modulation.2", "final_layer.adaLN_modulation.2"),
+    "out": ("proj_out", "final_layer.linear", "final_layer.linear"),
+    "pos_t": (
+        "learnable_pos_embed.pos_emb_t",
+        "extra_pos_embedder.pos_emb_t",
+        "extra_pos_embedder.pos_emb_t",
+    ),
+    "pos_h": (
+        "learnable_pos_embed.pos_emb_h",
+        "extra_pos_embedder.pos_emb_h",
+        "extra_pos_embedder.pos_emb_h",
+    ),
+    "pos_w": (
+        "learnable_pos_embed.pos_emb_w",
+        "extra_pos_embedder.pos_emb_w",
+        "extra_pos_embedder.pos_emb_w",
+    ),
+    # Diffusers has no action path: an export keeps it in a file of its own, under NVIDIA's names.
+    "action/to_d/fc1": ("action_embedder_B_D.fc1",) * 3,
+    "action/to_d/fc2": ("action_embedder_B_D.fc2",) * 3,
+    "action/to_3d/fc1": ("action_embedder_B_3D.fc1",) * 3,
+    "action/to_3d/fc2": ("action_embedder_B_3D.fc2",) * 3,
+}
+DIT_BLOCKS = ("transformer_blocks.{}.", "blocks.{}.", "blocks.block{}.")
+DIT_BLOCK_MODULES = {
+    **{
+        f"{ours}/{layer}": (f"{theirs}.{a}", f"{original}.{b}", f"blocks.{number}.block.attn.{c}")
+        for number, (ours, theirs, original) in enumerate(
+            (("self", "attn1", "self_attn"), ("cross", "attn2", "cross_attn"))
+        )
+        for layer, a, b, c in (
+            ("q", "to_q", "q_proj", "to_q.0"),
+            ("k", "to_k", "k_proj", "to_k.0"),
+            ("v", "to_v", "v_proj", "to_v.0"),
+            ("q_norm", "norm_q", "q_norm", "to_q.1"),
+            ("k_norm", "norm_k", "k_norm", "to_k.1"),
+            ("out", "to_out.0", "output_proj", "to_out.0"),
+        )
+    },
+    **{
+        f"mod/{ours}/{layer}": (
+            f"norm{number + 1}.linear_{step}",
+            f"adaln_modulation_{original}.{step}",
+            f"blocks.{number}.adaLN_modulation.{step}",
+        )
+        for number, (ours, original) in enumerate(
+            (("self", "self_attn"), ("cross", "cross_attn"), ("mlp", "mlp"))
+        )
+        for step, layer in ((1, "a"), (2, "b"))
+    },
+    "mlp/up": ("ff.net.0.proj", "mlp.layer1", "blocks.2.block.layer1"),
+    "mlp/down": ("ff.net.2", "mlp.layer2", "blocks.2.block.layer2"),
+}
+
+
+def transformer(config: DiTConfig, action: ActionConfig | None, naming: str) -> list[Slot]:
+    """Key map of the transformer; what only we have (see `unpublished`) is left out."""
+    column = DIT_NAMINGS.index(naming)
+    slots = []
+    for path, leaf in transformer_shapes(config, action).items():
+        if unpublished(path):
+            continue
+        *modules, parameter = path.split("/")
+        suffix = {"kernel": ".weight", "scale": ".weight", "bias": ".bias"}.get(parameter, "")
+        if modules[:1] == ["blocks"]:
+            name = DIT_BLOCK_MODULES["/".join(modules[1:])][column] + suffix
+            own = leaf[1:]
+            shape = own[::-1] if parameter == "kernel" else own
+            prefix = DIT_BLOCKS[column]
+            slots += [Slot(prefix.format(row) + name, shape, path, own, row) for row in range(leaf[0])]
+        else:
+            name = DIT_MODULES["/".join(modules) or path][column] + suffix
+            slots.append(Slot(name, leaf[::-1] if parameter == "kernel" else leaf, path, leaf))
+    return slots
+
+
+@cache
+def transformer_shapes(config: DiTConfig, action: ActionConfig | None) -> Shapes:
+    """Shapes of all parameters of the transformer by path."""
+    model = dit.CosmosDiT(config, action)
+    return flat_shapes(jax.eval_shape(partial(dit.init, model), jax.random.key(0)))
+
+
+def unpublished(path: str) -> bool:
+    """Whether a leaf of the transformer has no counterpart in any published model."""
+    return path.startswith("step_to_")
