@@ -29,9 +29,9 @@ class Moments:
 
 
 def init(params: Any, config: OptimizerConfig) -> Moments:
-    """Zero moments in the dtype that `config` says."""
-    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, config.moments), params)
-    return Moments(zeros, jax.tree.map(jnp.copy, zeros))
+    """Zero moments in the dtype that `config` says, on the devices that the parameters lie on."""
+    zeros = lambda: jax.tree.map(lambda p: jnp.zeros_like(p, config.moments), params)  # noqa: E731
+    return Moments(zeros(), zeros())
 
 
 def learning_rate(config: OptimizerConfig, step: jax.Array) -> jax.Array:

@@ -1,19 +1,24 @@
 """Low-rank adaptation (Hu et al. 2021): W + (alpha / rank) A B, with W as it was and only A, B learned.
 
-The layers of `wm.cosmos.layers` add x a b wherever the collection "lora" holds a and b for them, so a model's
-variables are {"params": ..., "lora": ...}, and a training run divides them into what is trained and what is
-frozen:
+A training run divides a model's parameters into what is trained and what is frozen:
 
     trained   {"params": {"action": ...}, "lora": {"blocks": {"self": {"q": {"a": (L, in, rank), "b": ...}}}}}
     frozen    {"params": everything else}
 
-a starts random and b at zero: the first step computes the old function. No gradient of W is ever computed.
-Whole training has everything in trained["params"] and nothing frozen.
+a starts random and b at zero: the first step computes the old function. Whole training has everything in
+trained["params"] and nothing frozen.
+
+`join` puts the adapters, scaled, beside the kernels they adapt, as "lora_a" and "lora_b"; `applying` makes
+modules that have such leaves add x a b to what they return. So a model needs no code for adapters, and no
+gradient of W is ever computed. `merge` gives plain parameters again.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -57,15 +62,30 @@ def divide(params: dict, config: LoRAConfig | None, key: jax.Array) -> tuple[dic
 
 
 def join(trained: dict, frozen: dict, config: LoRAConfig | None) -> dict:
-    """The model's variables, both parts as one, with the adapters scaled."""
+    """The model's variables, both parts as one, for `applying`."""
     if config is None:
         return trained
     params = flatten_dict(frozen["params"]) | flatten_dict(trained["params"])
-    adapters = {
-        path: x * jnp.asarray(config.scale, x.dtype) if path[-1] == "b" else x
-        for path, x in flatten_dict(trained["lora"]).items()
-    }
-    return {"params": unflatten_dict(params), "lora": unflatten_dict(adapters)}
+    for (*path, which), x in flatten_dict(trained["lora"]).items():
+        scale = config.scale if which == "b" else 1.0
+        params[(*path, f"lora_{which}")] = x * jnp.asarray(scale, x.dtype)
+    return {"params": unflatten_dict(params)}
+
+
+@contextmanager
+def applying() -> Iterator[None]:
+    """While it lasts, modules that are called with adapters among their parameters add what these compute."""
+
+    def add_low_rank(call, args, kwargs, context):
+        y = call(*args, **kwargs)
+        module = context.module
+        if context.method_name != "__call__" or not module.has_variable("params", "lora_a"):
+            return y
+        a, b = (module.get_variable("params", name).astype(y.dtype) for name in ("lora_a", "lora_b"))
+        return y + (args[0].astype(y.dtype) @ a) @ b
+
+    with nn.intercept_methods(add_low_rank):
+        yield
 
 
 def merge(variables: dict) -> dict:
@@ -74,12 +94,12 @@ def merge(variables: dict) -> dict:
     The product is added in float32 and kept in the kernel's dtype.
     """
     flat = flatten_dict(variables["params"])
-    adapters = flatten_dict(variables.get("lora", {}))
-    for path, a in adapters.items():
-        if path[-1] == "a":
+    merged = {path: x for path, x in flat.items() if path[-1] not in ("lora_a", "lora_b")}
+    for path, a in flat.items():
+        if path[-1] == "lora_a":
             kernel = (*path[:-1], "kernel")
-            flat[kernel] = _added(flat[kernel], a, adapters[(*path[:-1], "b")])
-    return unflatten_dict(flat)
+            merged[kernel] = _added(flat[kernel], a, flat[(*path[:-1], "lora_b")])
+    return unflatten_dict(merged)
 
 
 def _added(kernel: Any, a: Any, b: Any) -> jax.Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos import flow, shortcut
+from wm.cosmos import flow, lora, shortcut
 from wm.cosmos.dit import CosmosDiT
 from wm.cosmos.train import Batch, Objective
 
@@ -40,7 +40,10 @@ class Clips:
         """(noisy, times, condition_mask, steps=None) -> velocity; see `wm.cosmos.flow` and `.shortcut`."""
 
         def velocity(noisy, times, mask, steps=None):
-            return self.model.apply(variables, noisy, times, self.context, mask, actions=actions, steps=steps)
+            with lora.applying():
+                return self.model.apply(
+                    variables, noisy, times, self.context, mask, actions=actions, steps=steps
+                )
 
         return velocity
 
