@@ -14,6 +14,7 @@ from typing import Literal
 
 Dtype = Literal["float32", "bfloat16"]
 Backend = Literal["pmap", "shard_map", "fsdp"]
+Remat = Literal["none", "full", "dots", "dots+attention"]
 
 
 def _require(condition: bool, name: str, value, expected: str) -> None:
@@ -86,7 +87,67 @@ class LoRAConfig:
         return self.alpha / self.rank
 
 
-Remat = Literal["none", "full", "dots", "dots+attention"]
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Train a Cosmos model on a folder of clips with actions; see wm/cosmos/clips.py for their format."""
+
+    data: Path
+    """Folder of clips, all of the size and length below."""
+    vae: Path
+    """Folder of an autoencoder's converted weights."""
+    directory: Path
+    """Run folder; must be new unless --resume is given."""
+    init: Path | None = None
+    """Folder of converted weights to start from; left out: random weights of --model."""
+    model: str = "predict2.5-2b-action"
+    mode: Literal["full", "lora"] = "full"
+    frames: int = 17
+    height: int = 256
+    width: int = 256
+    given: int = 1
+    """Latent frames at the start of a clip that the model is told."""
+    context: Path | None = None
+    """Text embedding (tokens, width) as .npy that all clips share; left out: zeros."""
+    epochs: int = 10
+    batch: int = 16
+    """Clips per device and step."""
+    shift: float = 5.0
+    """Pushes the noise levels of training and sampling toward noise; the fewer latents, the lower."""
+    shortcut_share: float = 0.0
+    """Share of the samples that learn steps, for sampling in one to four; costs two forward passes more."""
+    remat: Remat = "dots+attention"
+    backend: Backend = "pmap"
+    """fsdp: parameters and optimiser in parts on the devices, for what doesn't fit on one."""
+    devices: int | None = None
+    """How many of this machine's devices; all if left out."""
+    resume: bool = False
+    save_every: int = 1
+    """Epochs between checkpoints, validations and pictures; the last is always saved."""
+    holdout: int = 8
+    """Clips, the last by name, that are never trained on: validation and the picture after every epoch."""
+    pictures: int = 4
+    """How many of these are drawn."""
+    sampler_steps: int = 35
+    seed: int = 0
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """With `steps` left out the rate falls over all epochs."""
+    lora: LoRAConfig = LoRAConfig()
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "given", "epochs", "batch", "pictures", "sampler_steps"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        _require(self.save_every > 0, "save_every", self.save_every, "a positive integer")
+        _require(self.holdout > 1, "holdout", self.holdout, "at least 2: actions are exchanged between them")
+        _require(self.shift > 0, "shift", self.shift, "positive")
+        _require(0 <= self.shortcut_share < 1, "shortcut_share", self.shortcut_share, "in [0, 1)")
+        _require(
+            self.shortcut_share == 0 or self.optimizer.ema_decay is not None,
+            "optimizer.ema_decay",
+            None,
+            "set for a shortcut_share: the running mean is what steps are learned from",
+        )
+
+
 Part = Literal["train_256", "train_512", "lora_256", "scaling", "generate"]
 PARTS: tuple[Part, ...] = ("train_256", "train_512", "generate", "lora_256", "scaling")
 
@@ -105,7 +166,7 @@ class Bench:
     frames: int = 17
     batch_256: int = 16
     """Clips per device and step at 256 x 256."""
-    batch_512: int = 5
+    batch_512: int = 4
     batch_lora: int = 4
     batch_generate: int = 4
     """Clips generated at once at 512 x 512."""
@@ -113,7 +174,7 @@ class Bench:
     """Side in pixels of the clips of train_256, lora_256 and scaling."""
     large: int = 512
     """Side in pixels of the clips of train_512 and generate."""
-    remat: Remat = "dots"
+    remat: Remat = "dots+attention"
     remat_lora: Remat = "full"
     sampler_steps: tuple[int, ...] = (35, 4, 1)
     steps: int = 3
@@ -130,3 +191,48 @@ class Bench:
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
         _require(self.repeats >= 3, "repeats", self.repeats, "at least 3")
         _require(bool(self.parts), "parts", self.parts, f"one or more of {', '.join(PARTS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Learn a small world from scratch: moving shapes, a small autoencoder for them, a small Cosmos on top.
+
+    Shows on one GPU in minutes what the large models need days for: that the actions are obeyed. What is
+    finished already is not done again.
+    """
+
+    out: Path = Path("runs/shapes")
+    model: str = "mini"
+    clips: int = 8192
+    test: int = 64
+    """Further clips, never trained on, that the figures are of."""
+    size: int = 64
+    frames: int = 17
+    shapes: int = 2
+    vae_clips: int = 2048
+    vae_frames: int = 9
+    vae_steps: int = 1500
+    vae_batch: int = 16
+    epochs: int = 64
+    batch: int = 64
+    shift: float = 1.5
+    shortcut_share: float = 0.25
+    sampler_steps: int = 35
+    seed: int = 0
+    record: str = ""
+    """Merge the figures into launch/records/<record>.json."""
+    vae_optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=1e-3, warmup=100, compute="float32", moments="float32", ema="float32", ema_decay=0.995
+    )
+    optimizer: OptimizerConfig = OptimizerConfig(
+        learning_rate=6e-4, warmup=300, moments="float32", ema="float32", ema_decay=0.998
+    )
+
+    def __post_init__(self):
+        for name in ("clips", "vae_clips", "vae_steps", "vae_batch", "epochs", "batch", "sampler_steps"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        _require(self.test > 1, "test", self.test, "at least 2")
+        _require(
+            self.vae_clips <= self.clips, "vae_clips", self.vae_clips, f"at most {self.clips}, all there are"
+        )
+        _require(self.vae_frames <= self.frames, "vae_frames", self.vae_frames, f"at most {self.frames}")
