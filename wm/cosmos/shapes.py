@@ -9,9 +9,11 @@ Positions are read off a picture by colour, to check what a model generated.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from wm.cosmos import clips
 from wm.cosmos.clips import Clip
 
 COLOURS = np.array([[235, 64, 52], [66, 135, 245], [80, 200, 90]], np.float32)  # of the first, second, third
@@ -49,6 +51,13 @@ def clip(world: World, seed: int) -> tuple[Clip, np.ndarray]:
     centres = positions(world, start, commands)
     frames = np.stack([render(world, each) for each in centres])
     return Clip(frames, commands.reshape(world.frames - 1, -1).astype(np.float32)), centres
+
+
+def write(world: World, folder: Path, first_seed: int, number: int) -> np.ndarray:
+    """Writes a clip into a data set, named and seeded by its number; returns the true centres."""
+    made, centres = clip(world, first_seed + number)
+    clips.write(folder / f"{number:06d}.npz", made)
+    return centres
 
 
 def positions(world: World, start: np.ndarray, commands: np.ndarray) -> np.ndarray:

@@ -1,0 +1,203 @@
+"""`shapes`: learn a small world of moving shapes from scratch, and measure that its actions are obeyed.
+
+    python -m launch.cosmos shapes --record cosmos     # under 8 minutes on one H200
+
+Below --out come
+
+    clips/          the data, in the format that `finetune` reads; clips/truth.npy holds the true positions
+    vae/            the autoencoder's weights, vae.png what it gives back run/            the fine-tuning run
+    from random weights, see `finetune` drawn.png       test clips: the truth, under their own actions, under
+    another clip's, in four steps, in one results.json    position errors of all of these
+"""
+
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cli
+from configs.cosmos import Finetune, Shapes
+from launch import parallel, records, runs
+from launch.cosmos_finetune import train
+from launch.cosmos_latents import Coder
+from launch.cosmos_run import Run, make
+from launch.cosmos_samples import Judge, sampler, save_grid
+from wm import checkpoints
+from wm.cosmos import clips, fit_vae, shapes, weights
+from wm.cosmos.config import ModelConfig, resolve
+from wm.cosmos.sample import SampleConfig
+from wm.cosmos.shapes import World
+from wm.cosmos.train import Trainer
+from wm.cosmos.vae import WanVAE, initial_params
+
+
+def make_clips(config: Shapes, world: World, folder: Path) -> None:
+    """The data set: training clips, then test clips, and the true positions of all (clips, F, shapes, 2)."""
+    if (folder / "truth.npy").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    count = config.clips + config.test
+    write = partial(shapes.write, world, folder, 1_000_000 * config.seed)
+    # Spawned, not forked: this process may hold a device.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = pool.map(write, range(count), chunksize=64)
+        truth = np.stack(list(runs.track(done, "clip", count)))
+    np.save(folder / "truth.npy", truth.astype(np.float32))
+
+
+def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None:
+    """The autoencoder with its latents' statistics, on random windows of the first clips."""
+    if out.exists():
+        return
+    paths = clips.find(data)[: config.vae_clips]
+    frames = np.stack([clips.read(path).frames for path in runs.track(paths, "clip")])
+    dtype = jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
+    optimizer = replace(config.vae_optimizer, steps=config.vae_steps)
+    trainer = Trainer(fit_vae.objective(WanVAE(model.vae, dtype)), optimizer, axis=parallel.AXIS)
+    params = jax.jit(lambda key: initial_params(model.vae, key))(jax.random.key(config.seed))
+    state = parallel.replicate(trainer.init({"params": params}), 1)
+    update = parallel.wrap(trainer.update, "pmap", 1, (0,))
+    generator = np.random.default_rng(config.seed)
+    with runs.progress(config.vae_steps, "step") as line:
+        for step in range(config.vae_steps):
+            batch = windows(generator, frames, config.vae_batch, config.vae_frames)
+            key = jax.random.fold_in(jax.random.key(config.seed + 1), step)
+            rows = batch, jax.random.split(key, config.vae_batch)
+            state, _, metrics = update(state, *(parallel.split(x, 1) for x in rows), {})
+            line.update()
+            if step % 50 == 0:
+                line.set_postfix({name: f"{float(metrics[name]):.4g}" for name in ("loss", "mse", "kl")})
+    params = jax.device_get(parallel.unreplicate(state.ema))["params"]
+    vae = fit_vae.with_statistics(model.vae, raw_means(model, params, frames[: 4 * config.vae_batch]))
+    show_vae(replace(model, vae=vae), params, frames[:4], out.with_suffix(".png"))
+    weights.save(out, vae, params)
+
+
+def windows(generator: np.random.Generator, frames: np.ndarray, batch: int, length: int) -> np.ndarray:
+    """Random stretches uint8 (batch, length, H, W, 3) of clips (N, F, H, W, 3)."""
+    which = generator.integers(len(frames), size=batch)
+    start = generator.integers(frames.shape[1] - length + 1, size=batch)
+    return np.stack([frames[w, s : s + length] for w, s in zip(which, start, strict=True)])
+
+
+def raw_means(model: ModelConfig, params: Any, frames: np.ndarray) -> np.ndarray:
+    """Latents as the untouched statistics (0, 1) leave them, of uint8 clips."""
+    unit = {"latents_mean": (0.0,) * model.vae.z_dim, "latents_std": (1.0,) * model.vae.z_dim}
+    return Coder(replace(model, vae=replace(model.vae, **unit)), params).encode(frames)
+
+
+def show_vae(model: ModelConfig, params: Any, frames: np.ndarray, path: Path) -> None:
+    """Clips above what comes back of them."""
+    coder = Coder(model, params)
+    rebuilt = coder.decode(coder.encode(frames))
+    print(f"autoencoder: {fit_vae.psnr(frames, rebuilt).mean():.1f} dB", flush=True)
+    save_grid(path, frames, rebuilt)
+
+
+def judge(config: Shapes, run: Run, params: dict) -> tuple[dict[str, records.Figure], dict[str, np.ndarray]]:
+    """Figures and drawn videos of the test clips, under their own and under other clips' actions."""
+    rows = np.arange(len(run.data))[-config.test :]
+    truth = np.load(config.out / "clips" / "truth.npy")[rows]
+    critic, variables = Judge(run), {"params": params}
+    actions = run.actions(rows)
+    long = sampler(run)
+
+    def drawn(actions: np.ndarray, how: SampleConfig) -> np.ndarray:
+        return run.coder.decode(critic.draw(variables, rows, actions, how))
+
+    videos = {
+        "vae": run.coder.decode(np.asarray(run.data.latents[rows], np.float32)),
+        "true_actions": drawn(actions, long),
+        "shuffled_actions": drawn(np.roll(actions, 1, axis=0), long),
+    }
+    if config.shortcut_share:
+        for steps in (4, 1):
+            videos[f"{steps}_step{'s' if steps > 1 else ''}"] = drawn(
+                actions, SampleConfig(steps, "euler", "few")
+            )
+            videos[f"{steps}_step{'s' if steps > 1 else ''}_flow"] = drawn(
+                actions, SampleConfig(steps, "euler", shift=config.shift)
+            )
+    errors = {name: shapes.position_error(video, truth) for name, video in videos.items()}
+    figures = {
+        f"shapes_position_error_{name}": records.bootstrap(error, "px", seed=0)
+        for name, error in errors.items()
+    }
+    pairs = np.stack([errors["shuffled_actions"], errors["true_actions"]], axis=1)
+    ratio = records.bootstrap(pairs, "", seed=0, statistic=lambda x: x[:, 0].sum() / x[:, 1].sum())
+    return figures | {"shuffled_action_error_ratio_shapes": ratio}, videos
+
+
+def finetune_config(config: Shapes) -> Finetune:
+    """The run from random weights, with the test clips held out."""
+    return Finetune(
+        data=config.out / "clips",
+        vae=config.out / "vae",
+        directory=config.out / "run",
+        model=config.model,
+        frames=config.frames,
+        height=config.size,
+        width=config.size,
+        epochs=config.epochs,
+        batch=config.batch,
+        shift=config.shift,
+        shortcut_share=config.shortcut_share,
+        remat="none",
+        devices=1,
+        resume=checkpoints.latest_step(config.out / "run" / "resume") is not None,
+        save_every=max(1, config.epochs // 4),
+        holdout=config.test,
+        sampler_steps=config.sampler_steps,
+        seed=config.seed,
+        optimizer=config.optimizer,
+    )
+
+
+def learn(config: Shapes) -> dict[str, Any]:
+    """All of it; returns and writes the results."""
+    begin = time.perf_counter()
+    world = World(size=config.size, frames=config.frames, shapes=config.shapes)
+    model, _ = resolve(config.model)
+    seconds = {}
+
+    def stage(name: str, work, *arguments):
+        before = time.perf_counter()
+        result = work(*arguments)
+        seconds[name] = time.perf_counter() - before
+        print(f"{name}: {seconds[name]:.0f} s", flush=True)
+        return result
+
+    stage("clips", make_clips, config, world, config.out / "clips")
+    stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
+    options = finetune_config(config)
+    trained = stage("training", train, options)
+    run, _ = make(options)
+    params = weights.load(config.out / "run" / "model").params
+    figures, videos = stage("judging", judge, config, run, params)
+    save_grid(config.out / "drawn.png", *(video[:4] for video in videos.values()))
+    minutes = (time.perf_counter() - begin) / 60
+    if not options.resume:
+        figures["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
+    shown = {name: asdict(figure) for name, figure in figures.items()}
+    results = {"config": cli.to_json(config), "figures": shown, "seconds": seconds, "training": trained}
+    runs.write_results(config.out, results)
+    if config.record:
+        records.write(config.record, figures)
+    return shown
+
+
+def main(argv: list[str]) -> None:
+    """Learn, and print the figures."""
+    config = cli.parse(Shapes, argv)
+    with runs.one_line_errors(ValueError, OSError, checkpoints.CheckpointError):
+        figures = learn(config)
+    for name, f in figures.items():
+        print(f"{name}: {f['value']:.4g} ({f['low']:.4g} to {f['high']:.4g}) {f['unit']}, n = {f['n']}")
+    print(f"{config.out}/results.json, {config.out}/drawn.png")
