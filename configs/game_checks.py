@@ -4,6 +4,7 @@
     python -m launch.check_game speed --record recorder  # about 6 minutes, alone on the machine
     python -m launch.check_game kill --record spine      # about 10 minutes
     python -m launch.check_game timing --record spine    # about 15 minutes; goes on where it stopped
+    python -m launch.check_game faults --record recorder # about 10 minutes
     python -m launch.check_game soak --record recorder   # two hours
 
 Each writes results.json into a run folder. Times are with a game on the same machine.
@@ -28,7 +29,7 @@ class Check:
 
     def __post_init__(self):
         _positive(self, "minutes")
-        if self.record and self.minutes != Check.minutes and not isinstance(self, Kill):
+        if self.record and self.minutes != Check.minutes and not isinstance(self, Kill | Faults):
             raise ValueError("record takes only full hours: leave out --minutes")
 
 
@@ -132,6 +133,32 @@ class Timing(Check):
             raise ValueError("policies is empty, must name at least one")
         if self.frames_per_s % 2 or self.frames_per_s < 4:
             raise ValueError(f"frames_per_s is {self.frames_per_s}, must be an even number of 4 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Faults(Check):
+    """Break recordings in every way that is named and let them finish.
+
+    The game's server must be one of your own, by http: the recordings reach it through a relay that is cut.
+    """
+
+    minutes: int = 2
+    episodes: int = 6
+    workers: int = 1
+    airport: str = "kabq"
+    policy: str = "random"
+    faults: tuple[str, ...] = (
+        *("browser_killed", "page_crashed", "page_hung", "clock_jumps"),
+        *("server_gone", "disk_full", "sigterm", "recorder_killed"),
+    )
+    times: int = 1
+    """Each fault hits so many recordings."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "episodes", "workers", "times")
+        if not self.faults:
+            raise ValueError("faults is empty, must name at least one")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@
     python -m launch.check_game speed --record recorder
     python -m launch.check_game kill --record spine
     python -m launch.check_game timing --record spine
+    python -m launch.check_game faults --record recorder
     python -m launch.check_game soak --record recorder
 
 Writes results.json; ends with status 1 where a check fails. See configs/game_checks.py.
@@ -15,12 +16,19 @@ import sys
 
 from collect import GameError
 from configs import cli
-from configs.game_checks import Kill, Replay, Soak, Speed, Timing
-from launch import game_kill, game_replay, game_soak, game_speed, game_timing, records, runs
+from configs.game_checks import Faults, Kill, Replay, Soak, Speed, Timing
+from launch import game_faults, game_kill, game_replay, game_soak, game_speed, game_timing, records, runs
 from launch.episodes import EvaluationError
 from wm.checkpoints import CheckpointError
 
-CHECKS = {Replay: game_replay, Speed: game_speed, Kill: game_kill, Timing: game_timing, Soak: game_soak}
+CHECKS = {
+    Replay: game_replay,
+    Speed: game_speed,
+    Kill: game_kill,
+    Timing: game_timing,
+    Soak: game_soak,
+    Faults: game_faults,
+}
 
 
 def _terminate(signum, frame):
@@ -28,15 +36,13 @@ def _terminate(signum, frame):
     raise KeyboardInterrupt
 
 
-def check(config: Replay | Speed | Kill | Timing | Soak) -> list[str]:
+def check(config: Replay | Speed | Kill | Timing | Soak | Faults) -> list[str]:
     """Run one check and write what it found; returns what it found wrong, one line each."""
     folder = config.out or runs.create(f"check-{type(config).__name__.lower()}")
     folder.mkdir(parents=True, exist_ok=True)
     results, figures, faults = CHECKS[type(config)].run(config, folder)
     shown = {name: dataclasses.asdict(figure) for name, figure in figures.items()}
-    runs.write_results(
-        folder, {"config": cli.to_json(config), "figures": shown, "faults": faults, **results}
-    )
+    runs.write_results(folder, {"config": cli.to_json(config), "figures": shown, "faults": faults, **results})
     if config.record:
         records.write(config.record, figures)
     for name, f in figures.items():
@@ -47,7 +53,7 @@ def check(config: Replay | Speed | Kill | Timing | Soak) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Check, or say in one line why not."""
-    config = cli.parse(Replay | Speed | Kill | Timing | Soak, argv)
+    config = cli.parse(Replay | Speed | Kill | Timing | Soak | Faults, argv)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with runs.one_line_errors(GameError, CheckpointError, EvaluationError, ValueError, OSError):

@@ -1,0 +1,32 @@
+"""A look at every airport of the game.
+
+    python -m launch.survey --record recorder
+
+An hour of all 64 takes about half an hour of one core, twenty minutes of each about ten.
+"""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True)
+class SurveyConfig:
+    """Play each airport without commands and say what is there and what could not be read."""
+
+    airports: tuple[str, ...] = ()
+    """All that the game enables, if none is named."""
+    minutes: int = 60
+    """Game time at each; from a cold start, so that less shows fewer aircraft than an hour."""
+    seed: int = 0
+    record: str | None = None
+    """Merge the figures into launch/records/<record>.json, and put table and picture beside it."""
+    url: str | None = None
+    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
+    out: Path | None = None
+    """Folder for results.json, table and picture; a new one below runs/ if left out."""
+
+    def __post_init__(self):
+        if self.minutes <= 0:
+            raise ValueError(f"minutes is {self.minutes}, must be more than 0")
+        if self.record and self.airports:
+            raise ValueError("record takes only surveys of all airports: leave out --airports")
