@@ -65,28 +65,35 @@ def recognise(source: Source, expected: ModelConfig | None = None) -> Recognised
     """
     kind, naming = _kind(source)
     noted = _noted(source, KINDS[kind])
-    if kind == "transformer" and expected is not None:
-        candidates = [expected]
-    else:
-        candidates = [noted] if noted else [*_derived(kind, naming, source), *_known(kind)]
-    best, slots, problems = None, [], None
-    for config in candidates:
-        its_slots = slots_of(config, naming)
-        found = _problems(its_slots, source.shapes)
-        if problems is None or len(found) < len(problems):
-            best, slots, problems = config, its_slots, found
-        if not problems:
-            break
+    candidates = [noted] if noted else [*_derived(kind, naming, source), *_known(kind)]
+    asked = kind == "transformer" and expected is not None
+    config, slots, problems = _nearest([expected] if asked else candidates, naming, source.shapes)
+    if problems and asked:
+        another, _, none = _nearest(candidates[:1], naming, source.shapes)
+        if not none:
+            raise WeightsError(f"{source.where} holds {another.name}, not {expected.name} as was asked for")
     if len(problems) > len(slots):
         raise _stranger(source)
     if problems:
         shown = "; ".join(problems[:SHOWN])
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise WeightsError(
-            f"{source.where} isn't a whole {_title(best)} ({kind}, {naming} names): {shown}{more}"
+            f"{source.where} isn't a whole {_title(config)} ({kind}, {naming} names): {shown}{more}"
         )
-    config = _completed(best, source)
-    return Recognised(kind, naming, config, slots)
+    return Recognised(kind, naming, _completed(config, source), slots)
+
+
+def _nearest(candidates: list[Config], naming: str, shapes: Shapes) -> tuple[Config, list[Slot], list[str]]:
+    """The first of the configurations that least is wrong with, its slots, and what is wrong."""
+    best = None
+    for config in candidates:
+        slots = slots_of(config, naming)
+        problems = _problems(slots, shapes)
+        if best is None or len(problems) < len(best[2]):
+            best = (config, slots, problems)
+        if not problems:
+            break
+    return best
 
 
 def slots_of(config: Config, naming: str) -> list[Slot]:
