@@ -238,7 +238,7 @@ def plans(
     found = []
     for name, rank, shards in ways:
         options = []
-        for remat in ("dots", "full"):
+        for remat in ("dots+attention", "full"):
             for batch in (64, 32, 16, 8, 4, 2, 1):
                 memory = training_memory(model, clip, batch, remat, rank, shards)
                 fits = sum(memory.values()) <= device.memory_gib

@@ -1,0 +1,106 @@
+"""Using NVIDIA Cosmos: what it costs, generating video, comparing it with its originals.
+
+python -m launch.cosmos info --model predict2.5-2b-action --devices 8 --device H200
+python -m launch.cosmos generate --model runs/cosmos/model --vae models/vae --start first.png --actions a.csv
+python -m launch.cosmos parity --record cosmos              # wants the extra parity; 3 minutes on a CPU
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DeviceName = Literal["H200", "H100", "A100", "B200", "RTX 5090", "RTX 4090"]
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a model costs and what of it fits; allocates and computes nothing."""
+
+    model: str = "predict2.5-2b-action"
+    """A preset, a Hugging Face repository, or a folder of converted weights."""
+    frames: int = 17
+    """Pixel frames of a clip, the given one included."""
+    height: int = 512
+    width: int = 512
+    device: DeviceName = "H200"
+    devices: int = 1
+    steps: int = 35
+    """Of the sampler."""
+    lora_rank: int = 32
+    train_share: float = 0.44
+    """Of the device's peak that a training step reaches: measured for the 2B on one H200."""
+    forward_share: float = 0.53
+    """... that sampling reaches: measured likewise."""
+    autoencoder_share: float = 0.3
+    """... that the autoencoder reaches: assumed, not measured."""
+
+    def __post_init__(self):
+        for name in ("frames", "height", "width", "devices", "steps", "lora_rank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("train_share", "forward_share", "autoencoder_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Continue a picture or video under given actions, chunk by chunk, into an mp4."""
+
+    model: str
+    """Folder of converted or fine-tuned weights; the presets tiny and mini run with random ones."""
+    vae: Path | None = None
+    """Folder of the converted autoencoder; left out: vae in the model's folder."""
+    start: Path | None = None
+    """Picture or video to continue; left out: grey."""
+    actions: Path | None = None
+    """Numbers of one action per line (.csv) or as an array (n, A) (.npy)."""
+    normaliser: Path | None = None
+    """Scale of the actions; left out: normaliser.json beside the model's folder, if there is one."""
+    chunks: int | None = None
+    """How many chunks to generate, of a model without actions."""
+    frames: int = 17
+    """Of a chunk, given ones included."""
+    given: int = 1
+    """Last frames of what there is so far that a chunk sees."""
+    height: int | None = None
+    """The start is resized to this; left out: as it is."""
+    width: int | None = None
+    steps: int = 35
+    solver: Literal["unipc", "euler"] = "unipc"
+    schedule: Literal["shifted", "karras", "few"] = "shifted"
+    """few: for models trained with a shortcut_share, in 1 to 4 steps."""
+    shift: float = 5.0
+    condition_time: float | None = None
+    context: Path | None = None
+    """Text embedding (tokens, context width) as .npy; left out: the converted empty prompt, or zeros."""
+    negative: Path | None = None
+    """Embedding of what guidance leads away from."""
+    guidance: float = 0.0
+    fps: float = 10.0
+    seed: int = 0
+    out: Path | None = None
+    """A new folder in runs if left out."""
+
+    def __post_init__(self):
+        if self.fps <= 0:
+            raise ValueError(f"fps is {self.fps}, must be positive")
+        if (self.height is None) != (self.width is None):
+            raise ValueError("give both height and width, or neither")
+        if self.given < 1:
+            raise ValueError(f"given is {self.given}, must be at least 1")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Compare our modules with diffusers' and with references in torch, float32 on the CPU."""
+
+    parts: tuple[Literal["dit", "solvers", "vae"], ...] = ("dit", "solvers", "vae")
+    out: Path | None = None
+    """A new folder in runs if left out."""
+    record: str = ""
+    """Merge the figures into launch/records/<record>.json."""
+
+    def __post_init__(self):
+        if not self.parts:
+            raise ValueError("parts is empty, must name at least one")
