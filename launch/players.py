@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl import scripted
+from rl.dangerous import DangerousParams, dangerous
 from rl.expert import ExpertParams, expert
 from rl.policy import Policy, load_policy
 
-SCRIPTED = ("noop", "random", "expert", "perturbed")
+SCRIPTED = ("noop", "random", "expert", "perturbed", "dangerous")
 RANDOM_NOOP_SHARE = 0.5  # of the decisions in recordings: commands every 10 s in the mean
 PERTURBED_EPSILON = 0.1
 
@@ -47,7 +48,7 @@ class Player:
 
 
 def make(name: str, slots: int) -> Player:
-    """The player of a scripted policy (noop, random, expert, perturbed) or of a policy folder.
+    """The player of a scripted policy (noop, random, expert, perturbed, dangerous) or of a policy folder.
 
     Raises ValueError for a name that is neither; CheckpointError for a damaged folder.
     """
@@ -61,6 +62,9 @@ def make(name: str, slots: int) -> Player:
     if name == "perturbed":
         params = scripted.PerturbedParams(inner=ExpertParams(), epsilon=PERTURBED_EPSILON)
         return Player(name, scripted.perturbed(expert(slots)), params)
+    if name == "dangerous":
+        params = DangerousParams(inner=ExpertParams())
+        return Player(name, dangerous(expert(slots)), params)
     if not Path(name).is_dir():
         raise ValueError(f"policy {name!r} must be one of {', '.join(SCRIPTED)} or a trained policy's folder")
     policy, params = load_policy(name)
