@@ -129,7 +129,7 @@ class Trainer:
             return jax.tree.map(lambda t, x: t + x.astype(jnp.float32) / parts, total, here), None
 
         rows = jax.tree.map(lambda x: _divided(x, parts), (batch, keys))
-        shapes = jax.eval_shape(gradient, copy, *jax.tree.map(lambda x: x[0], rows))
+        shapes = jax.eval_shape(lambda rows: gradient(copy, *jax.tree.map(lambda x: x[0], rows)), rows)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, jnp.float32), shapes)
         return jax.lax.scan(add, zeros, rows)[0]
 
