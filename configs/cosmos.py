@@ -121,6 +121,8 @@ class Finetune:
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
     resume: bool = False
+    minutes: float | None = None
+    """Ends the run after the epoch in which so much time has passed; the rate falls as if it did not."""
     save_every: int = 1
     """Epochs between checkpoints, validations and pictures; the last is always saved."""
     holdout: int = 8
@@ -168,7 +170,7 @@ class Bench:
     """Clips per device and step at 256 x 256."""
     batch_512: int = 4
     batch_lora: int = 4
-    batch_generate: int = 4
+    batch_generate: int = 2
     """Clips generated at once at 512 x 512."""
     small: int = 256
     """Side in pixels of the clips of train_256, lora_256 and scaling."""
@@ -203,18 +205,22 @@ class Shapes:
 
     out: Path = Path("runs/shapes")
     model: str = "mini"
-    clips: int = 8192
+    clips: int = 4096
     test: int = 64
     """Further clips, never trained on, that the figures are of."""
     size: int = 64
     frames: int = 17
     shapes: int = 2
-    vae_clips: int = 2048
+    vae_clips: int = 1024
     vae_frames: int = 9
-    vae_steps: int = 1500
-    vae_batch: int = 16
-    epochs: int = 64
+    vae_steps: int = 800
+    vae_batch: int = 12
+    vae_minutes: float | None = None
+    """Ends the training of the autoencoder early."""
+    epochs: int = 48
     batch: int = 64
+    minutes: float | None = None
+    """Ends the training of the model early, after an epoch."""
     shift: float = 1.5
     shortcut_share: float = 0.25
     sampler_steps: int = 35
@@ -222,10 +228,15 @@ class Shapes:
     record: str = ""
     """Merge the figures into launch/records/<record>.json."""
     vae_optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=1e-3, warmup=100, compute="float32", moments="float32", ema="float32", ema_decay=0.995
+        learning_rate=1e-3, warmup=100, compute="float32", moments="float32", ema="float32", ema_decay=0.99
     )
     optimizer: OptimizerConfig = OptimizerConfig(
-        learning_rate=6e-4, warmup=300, moments="float32", ema="float32", ema_decay=0.998
+        learning_rate=6e-4,
+        action_learning_rate_scale=2.0,
+        warmup=100,
+        moments="float32",
+        ema="float32",
+        ema_decay=0.995,
     )
 
     def __post_init__(self):

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from configs import cli
 from configs.cosmos import Finetune
@@ -70,9 +71,12 @@ def train(config: Finetune) -> dict:
                     report(*behind)
                 behind = step, metrics
             report(*behind)
-            if (epoch + 1) % config.save_every == 0 or epoch + 1 == config.epochs:
+            last = epoch + 1 == config.epochs or clock.spent(config.minutes)
+            if last or (epoch + 1) % config.save_every == 0:
                 log(judged(run, judge, state, frozen, epoch))
                 save(run, state, (epoch + 1) * run.steps_per_epoch)
+            if last:
+                break
     if jax.process_index() > 0:
         return {}
     return finish(run, state, frozen, clock)
@@ -85,7 +89,14 @@ class Clock:
         self.run, self.device = run, jax.local_devices()[0]
         self.peak = cost.peak_flops(self.device.device_kind)
         self.seconds: list[float] = []
-        self._last, self._compiled = 0.0, False
+        self._begin, self._last, self._compiled = time.perf_counter(), 0.0, False
+
+    def spent(self, minutes: float | None) -> bool:
+        """Whether so much time has passed on the first of all hosts; all of them get its answer."""
+        if minutes is None:
+            return False
+        over = time.perf_counter() - self._begin >= 60 * minutes
+        return bool(multihost_utils.broadcast_one_to_all(over)) if jax.process_count() > 1 else over
 
     def start(self) -> None:
         """What follows isn't part of what came before: an epoch begins."""

@@ -55,13 +55,13 @@ def measure(config: Bench) -> tuple[dict[str, Any], dict[str, records.Figure]]:
 
 
 def timed(call, repeats: int) -> tuple[float, list[float]]:
-    """(seconds of the first call, which compiles; seconds of each of `repeats` later ones)."""
+    """(seconds of the first call, which compiles; seconds of each of `repeats` further ones)."""
     times = []
-    for _ in range(repeats + 2):
+    for _ in range(repeats + 1):
         begin = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - begin)
-    return times[0], times[2:]
+    return times[0], times[1:]
 
 
 def rate(frames: int, seconds: list[float]) -> records.Figure:

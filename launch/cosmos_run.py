@@ -66,7 +66,7 @@ class Run:
     def record(self) -> dict:
         """The configuration as plain JSON. What may differ on resuming is left out."""
         asked = cli.to_json(self.config)
-        for name in ("directory", "resume", "save_every"):
+        for name in ("directory", "resume", "save_every", "minutes"):
             del asked[name]
         data = {"data": self.data.fingerprint, "devices": self.devices * jax.process_count()}
         return {**asked, **data, "model": cli.to_json(self.model), "normaliser": asdict(self.normaliser)}

@@ -64,7 +64,7 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
     params = jax.jit(lambda key: initial_params(model.vae, key))(jax.random.key(config.seed))
     state = parallel.replicate(trainer.init({"params": params}), 1)
     update = parallel.wrap(trainer.update, "pmap", 1, (0,))
-    generator = np.random.default_rng(config.seed)
+    generator, begin = np.random.default_rng(config.seed), time.perf_counter()
     with runs.progress(config.vae_steps, "step") as line:
         for step in range(config.vae_steps):
             batch = windows(generator, frames, config.vae_batch, config.vae_frames)
@@ -72,8 +72,10 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
             rows = batch, jax.random.split(key, config.vae_batch)
             state, _, metrics = update(state, *(parallel.split(x, 1) for x in rows), {})
             line.update()
-            if step % 50 == 0:
+            if step % 20 == 0:  # waits for the step, so that time is known
                 line.set_postfix({name: f"{float(metrics[name]):.4g}" for name in ("loss", "mse", "kl")})
+                if config.vae_minutes and time.perf_counter() - begin > 60 * config.vae_minutes:
+                    break
     params = jax.device_get(parallel.unreplicate(state.ema))["params"]
     vae = fit_vae.with_statistics(model.vae, raw_means(model, params, frames[: 4 * config.vae_batch]))
     show_vae(replace(model, vae=vae), params, frames[:4], out.with_suffix(".png"))
@@ -152,7 +154,8 @@ def finetune_config(config: Shapes) -> Finetune:
         remat="none",
         devices=1,
         resume=checkpoints.latest_step(config.out / "run" / "resume") is not None,
-        save_every=max(1, config.epochs // 4),
+        minutes=config.minutes,
+        save_every=max(1, config.epochs // 2),
         holdout=config.test,
         sampler_steps=config.sampler_steps,
         seed=config.seed,
