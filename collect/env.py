@@ -29,6 +29,10 @@ EPISODE_S = 3600.0
 TRAINING_SEEDS = 500_000  # below; see the design's seeds
 
 
+class SectorFull(GameError):
+    """There are more aircraft than a recording holds; what came before is whole."""
+
+
 @jax.jit
 def _observe(scene: tr.Scene, airport: Airport) -> dict:
     return observe.observe(scene, airport)
@@ -179,7 +183,7 @@ class OpenScopeEnv(gymnasium.Env):
         self.snapshot = snapshot
         self.columns, lost = sl.assign(self.columns, sl.aircraft_ids(snapshot))
         if lost:
-            raise GameError(
+            raise SectorFull(
                 f"{lost} aircraft more than the {sl.COLUMNS} that a recording holds: lower the traffic"
             )
         if len(snapshot.routes) != self._routes:

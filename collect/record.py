@@ -15,7 +15,7 @@ import numpy as np
 
 from collect import GameError, store
 from collect.browser import Browser, BrowserLost
-from collect.env import OpenScopeEnv
+from collect.env import OpenScopeEnv, SectorFull
 from collect.slots import FREE
 from wm import commands
 from wm import traffic as tr
@@ -119,39 +119,9 @@ def _between(shots: tuple[bytes, ...], pages: tuple[int, ...]) -> dict:
     return {"between": named} if named else {}
 
 
-def play(
-    env: OpenScopeEnv,
-    policy: Policy,
-    job: Job,
-    on_step: Callable[[], None] = lambda: None,
-    view: View | None = None,
-) -> dict:
-    """Play one episode and return it as store.EpisodeWriter.write takes it.
-
-    Raises GameError where the game stops, shows other points than its events add up to, or
-    returns something that is not a number.
-    """
-    started = time.monotonic()
-
-    env.episode_s = job.episode_s
-    options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
-    observation, info = env.reset(seed=job.seed, options=options)
-    policy.reset(job.seed)
-    steps, truncated = [], False
-    while not truncated:
-        before = _row(env, info["overflow"])
-        action = np.asarray(policy(observation), np.int32)
-        observation, _, _, truncated, info = env.step(action)
-        outcome = _outcome(action, info["command"], info["events"], info["reward_terms"], not steps, False)
-        course = _between(env.snapshot.pictures[:-1], env.snapshot.picture_pages[:-1])
-        steps.append({"observation": before, **outcome, **course})
-        on_step()
-    noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
-    last = _outcome(noop, None, (), {}, False, True)
-    rest = 0 if view is None else view.each - 1
-    course = _between(env.snapshot.pictures[-1:] * rest, env.snapshot.picture_pages[-1:] * rest)
-    steps.append({"observation": _row(env, info["overflow"]), **last, **course})
-    about = {
+def _metadata(env: OpenScopeEnv, job: Job, view: View | None, about: dict) -> dict:
+    """What is stored of an episode beside its steps."""
+    about = about | {
         "policy": job.policy,
         "game_version": env.game.static["version"],
         "frame_s": env.game.frame_s,
@@ -160,9 +130,8 @@ def play(
         "slots": job.slots,
         "view": None if view is None else dataclasses.asdict(view),
         "action_sizes": list(commands.space_sizes(job.slots)),
-        "recorded_s": round(time.monotonic() - started, 1),
     }
-    metadata = {
+    return {
         "airport": job.airport,
         "seed": job.seed,
         "schema_version": tr.SCHEMA_VERSION,
@@ -172,7 +141,51 @@ def play(
         "routes": json.dumps(env.snapshot.routes),
         "callsigns": json.dumps(env.snapshot.callsigns),
     }
-    return {"steps": steps, "episode_metadata": metadata}
+
+
+def play(
+    env: OpenScopeEnv,
+    policy: Policy,
+    job: Job,
+    on_step: Callable[[], None] = lambda: None,
+    view: View | None = None,
+) -> dict:
+    """Play one episode and return it as store.EpisodeWriter.write takes it.
+
+    One with more aircraft than a recording holds ends before the decision that brought them.
+
+    Raises GameError where the game stops, shows other points than its events add up to, or
+    returns something that is not a number.
+    """
+    started = time.monotonic()
+    env.episode_s = job.episode_s
+    options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
+    observation, info = env.reset(seed=job.seed, options=options)
+    policy.reset(job.seed)
+    steps, truncated, full = [], False, None
+    while not truncated:
+        before = _row(env, info["overflow"])
+        action = np.asarray(policy(observation), np.int32)
+        try:
+            observation, _, _, truncated, info = env.step(action)
+        except SectorFull as error:
+            if not steps:
+                raise
+            full, last_row = str(error), before
+            break
+        outcome = _outcome(action, info["command"], info["events"], info["reward_terms"], not steps, False)
+        course = _between(env.snapshot.pictures[:-1], env.snapshot.picture_pages[:-1])
+        steps.append({"observation": before, **outcome, **course})
+        on_step()
+    else:
+        last_row = _row(env, info["overflow"])
+    noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
+    last = _outcome(noop, None, (), {}, False, True)
+    rest = 0 if view is None else view.each - 1
+    course = _between((last_row.get("picture"),) * rest, (last_row.get("picture_page"),) * rest)
+    steps.append({"observation": last_row, **last, **course})
+    about = {"cut": full, "recorded_s": round(time.monotonic() - started, 1)}
+    return {"steps": steps, "episode_metadata": _metadata(env, job, view, about)}
 
 
 class SharedBrowser:

@@ -1,10 +1,20 @@
 """Recording the real game.
 
     python -m launch.record --out runs/recordings --episodes 200
+    python -m launch.record seed --workers 8             # a plan of PLANS; options come after its name
+    python -m launch.record world-model --workers 16
 
 An hour takes about half a minute of a worker and its browser, and 0.3 MB (KABQ) or 0.5 MB (KLAS);
-pictures of 512 pixels double the time and add about 125 kB a decision. The same command again goes
-on where it stopped.
+pictures of 512 pixels add half of the time and 55 kB each, of 256 pixels 20 kB. The same command again
+goes on where it stopped.
+
+seed: the plan that anyone asks for first. 100 hours of KLAS, half random and half expert, a frame of 512
+pixels per decision: 4.2 GB and, at 30 decisions a second of each worker, 40 minutes of 16 workers.
+--pictures 5 takes a frame per second instead: 21 GB, twice as long.
+
+world-model: what a model of many airports learns from. 50 hours at each of eight airports of all four levels,
+played well, badly, dangerously and not at all, in thin and in thick traffic and four winds: 0.25 GB and, at
+30 decisions a second of each worker, three hours of 16 workers.
 """
 
 import dataclasses
@@ -40,9 +50,11 @@ class RecordingConfig:
     """Training seeds are below 500000; 500000-599999 select, 600000-699999 test."""
     airports: tuple[str, ...] = ("kabq", "klas")
     policies: tuple[str, ...] = ("random", "perturbed", "expert", "noop")
-    """noop, random, expert, perturbed (the expert, wrong in one of ten decisions), or a policy folder."""
+    """noop, random, expert, perturbed (the expert, wrong in one of ten decisions), dangerous (the expert,
+    overruled to bring aircraft together and to let approaches fail), or a policy folder."""
     traffic: tuple[float, ...] = (1.0,)
-    """Factors on the airport's own rates, in steps of 0.5 as the game has them."""
+    """Factors on the airport's own rates, in steps of 0.5 as the game has them. An episode with more than
+    64 aircraft ends there."""
     winds: tuple[Wind | None, ...] = (None,)
     """None is the airport's own."""
     minutes: float = 60.0
@@ -59,6 +71,8 @@ class RecordingConfig:
     """Processes, each with a browser and a directory of its own; one per core is best."""
     pages: int = 1
     """Per worker, played at the same time; they share its browser, which saves memory."""
+    share: tuple[int, int] | None = None
+    """Record only every n-th episode from the i-th on, `i n`: one task's share of an array of n."""
     url: str | None = None
     """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
 
@@ -76,6 +90,8 @@ class RecordingConfig:
             raise ValueError(f"pictures is {self.pictures}, must be 1, 2, 5 or 10 a decision")
         if self.picture_px is not None and not 64 <= self.picture_px <= 4096:
             raise ValueError(f"picture_px is {self.picture_px}, must be 64 to 4096")
+        if self.share and not 0 <= self.share[0] < self.share[1]:
+            raise ValueError(f"share is {self.share}, must be a number and how many there are, such as 0 4")
         if self.minutes <= 0 or self.minutes * 12 % 1:
             raise ValueError(f"minutes is {self.minutes}, must be a positive multiple of 5 seconds")
         last = self.first_seed + (self.episodes - 1) // len(self.airports)
@@ -85,3 +101,24 @@ class RecordingConfig:
             raise ValueError(
                 f"seeds {self.first_seed} to {last} cross the border of train, select or test seeds"
             )
+
+
+PLANS = {
+    "seed": RecordingConfig(
+        out=Path("runs/recordings/seed"),
+        episodes=100,
+        airports=("klas",),
+        policies=("random", "expert"),
+        picture_px=512,
+    ),
+    "world-model": RecordingConfig(
+        out=Path("runs/recordings/world-model"),
+        episodes=400,
+        first_seed=10_000,
+        airports=("kabq", "eddh", "kpdx", "kbna", "eidw", "klas", "ksea", "kmia"),
+        policies=("expert", "perturbed", "random", "dangerous", "noop"),
+        traffic=(1.0, 1.5, 0.5),
+        winds=(None, Wind(90, 12), Wind(180, 20), Wind(270, 15)),
+        slots=48,
+    ),
+}

@@ -1,6 +1,7 @@
 """Record the real game.
 
     python -m launch.record --out runs/recordings --episodes 200 --workers 16
+    python -m launch.record seed --workers 16        # a plan; world-model is another
 
 Each worker is a process with a browser of its own and writes a directory of its own below --out.
 The same command goes on where it stopped, whatever stopped it; see configs/recording.py.
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from configs import cli
-from configs.recording import RecordingConfig
+from configs.recording import PLANS, RecordingConfig
 
 CPU_ONLY = {
     # The game takes most of the time, and workers must not share a GPU's memory.
@@ -102,6 +103,11 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: 
         reports.put(("error", " ".join(str(error).split())))
 
 
+def root_of(config: RecordingConfig) -> Path:
+    """Where this command writes: --out, or the directory of one task of an array below it."""
+    return config.out if config.share is None else config.out / f"task-{config.share[0]:03d}"
+
+
 class Stopped(Exception):
     """Recording ended before its end; the message says why."""
 
@@ -139,12 +145,14 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
 
     hashes = {name: players.make(name, config.slots).hash for name in config.policies}
     jobs = list(jobs_of(config, hashes))
+    first, of = config.share or (0, 1)
+    jobs = jobs[first::of]
     wanted = {job.key for job in jobs}
 
     def stored() -> set[str]:
         return store.stored_keys(store.written_directories(config.out)) & wanted
 
-    for directory in store.written_directories(config.out):
+    for directory in store.written_directories(root_of(config)):
         store.wait_until_free(directory, ORPHAN_PATIENCE_S)
     have = stored()
     missing = [job for job in jobs if job.key not in have]
@@ -156,7 +164,7 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
     workers = [
         context.Process(
             target=work,
-            args=(config, missing[i::number], config.out / f"worker-{i:03d}", reports, os.getpid()),
+            args=(config, missing[i::number], root_of(config) / f"worker-{i:03d}", reports, os.getpid()),
         )
         for i in range(number)
     ]
@@ -185,9 +193,19 @@ def terminate(signum, frame):
     raise KeyboardInterrupt
 
 
+def configuration(argv: list[str]) -> RecordingConfig:
+    """The configuration of a command line, which may begin with the name of a plan."""
+    if argv and not argv[0].startswith("-"):
+        if argv[0] not in PLANS:
+            print(f"error: plan {argv[0]!r} must be one of {', '.join(PLANS)}", file=sys.stderr)
+            raise SystemExit(2)
+        return cli.parse(RecordingConfig, argv[1:], PLANS[argv[0]])
+    return cli.parse(RecordingConfig, argv)
+
+
 def main() -> int:
     """Record, and say what is stored."""
-    config = cli.parse(RecordingConfig)
+    config = configuration(sys.argv[1:])
     os.environ.update(CPU_ONLY)
     signal.signal(signal.SIGTERM, terminate)
     from collect.store import DataError

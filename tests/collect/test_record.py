@@ -1,21 +1,25 @@
 """Recording the real game survives whatever ends it, and goes on with the same command."""
 
+import itertools
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from collect import dataset, store
-from collect.record import Job, View, record
+from collect import dataset, slots, store
+from collect.env import OpenScopeEnv
+from collect.record import Job, View, play, record
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
-from launch.record import jobs_of
+from launch.record import configuration, jobs_of, root_of
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "collect" / "data" / "shipped"
@@ -205,3 +209,82 @@ def test_episodes_mix_airports_policies_traffic_and_wind():
     assert {job.seed for job in jobs} == set(range(10, 34))
     mixes = {(j.airport, j.policy, j.traffic, j.wind) for j in jobs}
     assert len(mixes) == 2 * 2 * 2 * 2
+
+
+def test_the_plans_are_what_they_say():
+    seed = configuration(["seed", "--minutes", "5", "--out", "elsewhere"])
+    assert (seed.minutes, seed.out, seed.picture_px) == (5.0, Path("elsewhere"), 512)
+    jobs = list(jobs_of(seed, dict.fromkeys(seed.policies, "")))
+    assert Counter(job.policy for job in jobs) == {"random": 50, "expert": 50}
+    model = configuration(["world-model"])
+    jobs = list(jobs_of(model, dict.fromkeys(model.policies, "")))
+    hours = Counter()
+    for job in jobs:
+        hours[job.airport] += job.episode_s / 3600
+    assert len(hours) >= 8
+    assert min(hours.values()) >= 50
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert {job.traffic for job in jobs} == {0.5, 1.0, 1.5}
+
+
+def test_an_unknown_plan_names_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        configuration(["sead"])
+    assert "plan 'sead' must be one of seed, world-model" in capsys.readouterr().err
+
+
+def test_tasks_of_an_array_share_the_episodes_and_write_apart(tmp_path):
+    config = RecordingConfig(out=tmp_path, episodes=10, share=(1, 3))
+    assert root_of(config) == tmp_path / "task-001"
+    assert root_of(RecordingConfig(out=tmp_path)) == tmp_path
+    script = (ROOT / "launch" / "slurm" / "record.sbatch").read_text()
+    assert '--share "${SLURM_ARRAY_TASK_ID}" "${SLURM_ARRAY_TASK_COUNT}"' in script
+    with pytest.raises(ValueError, match="share is"):
+        RecordingConfig(share=(3, 3))
+
+
+@pytest.mark.openscope
+@pytest.mark.slow
+def test_two_tasks_record_all_episodes_once(tmp_path):
+    for task in ("0", "1"):
+        options = ["--episodes", "3", "--minutes", "0.5", "--airports", "kabq", "--share", task, "2"]
+        done = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert {path.parent.name for path in store.find_directories(tmp_path)} == {"task-000", "task-001"}
+    assert report_of(tmp_path).episodes == 3
+    assert report_of(tmp_path).faults == []
+    assert sorted(episode.seed for episode in dataset.load(tmp_path)) == [0, 1, 2]
+
+
+@pytest.mark.openscope
+def test_a_sector_that_is_too_full_ends_its_episode_and_no_more(monkeypatch):
+    monkeypatch.setattr(slots, "COLUMNS", 13)  # kabq starts with 12
+    env = OpenScopeEnv(slots=12)
+    try:
+        example = play(env, Descend(), Job("kabq", 1, "descend", traffic=10.0, slots=12))
+    finally:
+        env.close()
+    about = json.loads(example["episode_metadata"]["about"])
+    assert "more than the 13" in about["cut"]
+    times = [float(step["observation"]["time_s"]) for step in example["steps"]]
+    assert times == [5.0 * t for t in range(len(times))]
+    assert len(times) > 2
+    assert [step["is_last"] for step in example["steps"]] == [False] * (len(times) - 1) + [True]
+
+
+@pytest.mark.openscope
+def test_a_clock_that_jumps_changes_nothing_that_was_played(monkeypatch):
+    job, played = Job("kabq", 1, "descend", episode_s=30.0), []
+    real, days = time.time, itertools.cycle((-86_400.0, 0.0, 86_400.0))
+    for clock in (real, lambda: real() + next(days)):
+        monkeypatch.setattr(time, "time", clock)
+        env = OpenScopeEnv()
+        try:
+            played.append(play(env, Descend(), job))
+        finally:
+            env.close()
+    steps = [[step["command"] for step in example["steps"]] for example in played]
+    assert steps[0] == steps[1]
+    rows = [example["steps"][-1]["observation"]["traffic"] for example in played]
+    for name, values in rows[0].items():
+        np.testing.assert_array_equal(values, rows[1][name])
