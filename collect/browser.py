@@ -79,11 +79,7 @@ class Browser:
             return future.result(timeout_s)
         except (FutureTimeout, TimeoutError):
             future.cancel()
-            self.lost = True
-            self.kill()
-            raise BrowserLost(
-                f"the browser did not answer within {timeout_s:g} s and was ended: open the game again"
-            ) from None
+            raise self.give_up(f"the browser did not answer within {timeout_s:g} s") from None
         except PlaywrightError as error:
             raise self._explain(error) from None
 
@@ -94,6 +90,12 @@ class Browser:
             self.lost = True
             return BrowserLost(f"the browser has crashed or was closed ({text}): open the game again")
         return GameError(text)
+
+    def give_up(self, why: str) -> BrowserLost:
+        """End a browser that hangs; returns the error to raise."""
+        self.lost = True
+        self.kill()
+        return BrowserLost(f"{why} and was ended: open the game again")
 
     def kill(self):
         """End the browser process at once."""

@@ -256,6 +256,10 @@ class Game:
             if "closed" in str(error) or "crashed" in str(error):
                 raise
             reason = str(error).splitlines()[0].removeprefix("Page.goto: ")
+            if reason.startswith("Timeout"):  # a server that is gone refuses at once
+                raise self._browser.give_up(
+                    f"the page at {self.url} did not begin to load within {self.timeout_s:g} s"
+                ) from None
             raise GameError(
                 f"openScope is not reachable ({reason}): start it there, or set OPENSCOPE_URL to its address"
             ) from None
