@@ -164,9 +164,12 @@ def figures(rows: list[dict]) -> dict[str, Figure]:
         "survey_all_read": count(len(clean), "airports", len(rows)),
     }
     for row in loaded:
-        for name, unit in (
-            ("aircraft_mean", "aircraft"), ("aircraft_most", "aircraft"), ("decisions_per_core_s", "decisions/s")
-        ):  # fmt: skip
+        units = {
+            "aircraft_mean": "aircraft",
+            "aircraft_most": "aircraft",
+            "decisions_per_core_s": "decisions/s",
+        }
+        for name, unit in units.items():
             found[f"survey_{name}_{row['icao']}"] = count(row[name], unit, 1)
     return found
 
