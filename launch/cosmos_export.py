@@ -22,7 +22,7 @@ PARTS = ("transformer", "vae")
 class ExportConfig:
     """Exports a model's weights for diffusers."""
 
-    # A folder that convert or finetune wrote: with transformer/ and vae/, or one of these.
+    # A folder that convert wrote, with transformer/ and vae/; or one part, such as a finetune's model/.
     model: Path
     # Folder for the safetensors and config.json; must not hold these parts yet.
     out: Path
@@ -37,12 +37,19 @@ def main(argv: list[str]) -> None:
         if config.shard_gb <= 0:
             raise ValueError(f"--shard-gb is {config.shard_gb}, must be more than 0")
         parts = {part: config.model / part for part in PARTS if (config.model / part).is_dir()}
-        if not parts and config.model.name in PARTS:
-            parts = {config.model.name: config.model}
         if not parts:
-            raise WeightsError(f"{config.model} holds neither transformer/ nor vae/; name what convert wrote")
+            parts = {_part(config.model): config.model}
         for part, folder in parts.items():
             export_part(folder, config.out / part, int(config.shard_gb * 1e9))
+
+
+def _part(folder: Path) -> str:
+    """Which part of a model a folder holds by itself."""
+    if checkpoints.latest_step(folder) is None:
+        raise WeightsError(
+            f"{folder} holds neither transformer/ nor vae/; name what convert or finetune wrote"
+        )
+    return "transformer" if checkpoints.load_config(folder).get("kind") == "transformer" else "vae"
 
 
 def export_part(folder: Path, out: Path, shard_bytes: int) -> None:

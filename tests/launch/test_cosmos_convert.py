@@ -1,6 +1,7 @@
 """`convert` and `export` from the command line: what they write, and how they refuse."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -72,6 +73,9 @@ def test_a_pipeline_is_converted_and_exported_whole(tmp_path, pipeline, capsys):
     assert run(capsys, "export", "--model", tmp_path / "m", "--out", tmp_path / "e")[0] == 0
     assert sorted(p.name for p in (tmp_path / "e").iterdir()) == ["transformer", "vae"]
     assert json.loads((tmp_path / "e/vae/config.json").read_text())["_class_name"] == "AutoencoderKLWan"
+    shutil.move(tmp_path / "m" / "transformer", tmp_path / "tuned")  # as finetune leaves it
+    assert run(capsys, "export", "--model", tmp_path / "tuned", "--out", tmp_path / "alone")[0] == 0
+    assert [p.name for p in (tmp_path / "alone").iterdir()] == ["transformer"]
 
     status, _, error = run(capsys, *arguments)
     assert status == 1
