@@ -142,7 +142,7 @@ def make_files(folder: Path, model: ModelConfig, naming: str) -> dict[str, int]:
         files[ACTION_FILE] = actions
     for file, group in runs.track(files.items(), "file"):
         tensors = {prefix + slot.name: numbers(slot, pool) for slot in group}
-        sums |= {slot.name: zlib.crc32(tensors[prefix + slot.name].tobytes()) for slot in group}
+        sums |= {slot.name: zlib.crc32(tensors[prefix + slot.name].view(np.uint8)) for slot in group}
         weight_map |= dict.fromkeys(tensors, file)
         save_file(tensors, folder / file, {"format": "pt"})
     if naming == "original":
@@ -157,7 +157,9 @@ def numbers(slot: Slot, pool: np.ndarray) -> np.ndarray:
     """Random numbers for a tensor: the same for the same parameter, whatever its name."""
     start = zlib.crc32(f"{slot.path} {slot.row}".encode()) % len(pool)
     count = int(np.prod(slot.shape))
-    return np.resize(np.roll(pool, -start) if count > len(pool) - start else pool[start:], slot.shape)
+    if start + count <= len(pool):
+        return pool[start : start + count].reshape(slot.shape)
+    return np.resize(np.roll(pool, -start), slot.shape)
 
 
 def measured(arguments: list) -> float:
