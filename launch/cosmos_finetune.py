@@ -15,6 +15,7 @@ The run folder receives
 import json
 import math
 import os
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -35,8 +36,11 @@ from wm.cosmos.train import TrainState
 from wm.provenance import write_json
 
 
-def train(config: Finetune) -> dict:
-    """The whole run; returns and writes its results, where there are several hosts on the first alone."""
+def train(config: Finetune) -> tuple[dict, Judge]:
+    """The whole run; returns and writes its results, where there are several hosts on the first alone.
+
+    The judge is given back as well: what it compiled serves further questions about the model.
+    """
     saved = saved_step(config)
     run, first_state = make(config)
     state, frozen = first_state()
@@ -77,9 +81,7 @@ def train(config: Finetune) -> dict:
                 save(run, state, (epoch + 1) * run.steps_per_epoch)
             if last:
                 break
-    if jax.process_index() > 0:
-        return {}
-    return finish(run, state, frozen, clock)
+    return (finish(run, state, frozen, clock) if jax.process_index() == 0 else {}), judge
 
 
 class Clock:
@@ -89,13 +91,13 @@ class Clock:
         self.run, self.device = run, jax.local_devices()[0]
         self.peak = cost.peak_flops(self.device.device_kind)
         self.seconds: list[float] = []
-        self._begin, self._last, self._compiled = time.perf_counter(), 0.0, False
+        self._last, self._compiled = 0.0, 0.0
 
     def spent(self, minutes: float | None) -> bool:
-        """Whether so much time has passed on the first of all hosts; all of them get its answer."""
+        """Whether so much time has passed since all was compiled; all hosts get the first one's answer."""
         if minutes is None:
             return False
-        over = time.perf_counter() - self._begin >= 60 * minutes
+        over = time.perf_counter() - self._compiled >= 60 * minutes
         return bool(multihost_utils.broadcast_one_to_all(over)) if jax.process_count() > 1 else over
 
     def start(self) -> None:
@@ -113,7 +115,7 @@ class Clock:
             line |= {"seconds": seconds, "samples_per_s": self.run.batch / seconds, "tflops": tflops}
             if self.peak:
                 line["mfu"] = 1e12 * tflops / self.peak
-        self._compiled = True
+        self._compiled = self._compiled or now
         if stats := self.device.memory_stats():
             line["peak_gib"] = stats["peak_bytes_in_use"] / 2**30
         return {"step": step, "epoch": step // self.run.steps_per_epoch, **line}
@@ -188,6 +190,7 @@ def finish(run: Run, state: TrainState, frozen: Any, clock: Clock) -> dict:
     variables = run.trainer.variables(*_alone(run, (_best(state), frozen)))
     metadata = {"data_fingerprint": run.data.fingerprint, "normaliser": asdict(run.normaliser)}
     params = jax.device_get(lora.merge(variables))
+    shutil.rmtree(directory / "model", ignore_errors=True)  # of this run when it had ended early
     weights.save(directory / "model", run.model, params, np.asarray(run.clips.context), metadata)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
@@ -247,6 +250,6 @@ def main(argv: list[str]) -> None:
     """Train, and print the figures of the end of the run."""
     config = cli.parse(Finetune, argv)
     with runs.one_line_errors(ValueError, OSError, checkpoints.CheckpointError):
-        results = train(config)
+        results, _ = train(config)
     if results:
         print(json.dumps({k: v for k, v in results.items() if isinstance(v, int | float)}, indent=2))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -112,7 +111,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
     model = replace(start.config, vae=coder.config)
     data = prepare(config.data, model, coder.params, config.frames, config.height, config.width)
     model = _with_actions(model, data.actions.shape[-1], config.shortcut_share > 0)
-    clips = Clips(_network(model, config.remat), _context(config.context, start), config.given)
+    clips = Clips(_network(model, config), _context(config, start), config.given)
     run = Run(
         config=config,
         model=model,
@@ -185,17 +184,26 @@ def _with_actions(model: ModelConfig, width: int, steps: bool) -> ModelConfig:
     return replace(model, action=action, dit=replace(model.dit, step_hidden=hidden))
 
 
-def _network(model: ModelConfig, remat: str) -> dit.CosmosDiT:
+def _short(model: ModelConfig, config: Finetune) -> bool:
+    """Whether clips have so few tokens that a fused attention kernel has nothing to win."""
+    return cost.tokens(model, config.frames, config.height, config.width) < 512
+
+
+def _network(model: ModelConfig, config: Finetune) -> dit.CosmosDiT:
     dtype = jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
-    return dit.CosmosDiT(model.dit, model.action, dtype, remat=remat)
+    attention = "xla" if _short(model, config) else "auto"
+    return dit.CosmosDiT(model.dit, model.action, dtype, remat=config.remat, attention=attention)
 
 
-def _context(path: Path | None, start: weights.Model) -> jax.Array:
+def _context(config: Finetune, start: weights.Model) -> jax.Array:
     """(1, K, width) that all clips share: as asked for, or that of the weights, or zeros."""
-    width = start.config.dit.context_width
+    width, path = start.config.dit.context_width, config.context
+    if path is None and start.context is not None:
+        return jnp.asarray(start.context)
     if path is None:
-        # Without text one token of zeros does what 512 do.
-        return jnp.zeros((1, 1, width)) if start.context is None else jnp.asarray(start.context)
+        # Without text one token of zeros does what 512 do, but fused kernels want more than one.
+        zeros = dit.empty_context(start.config.dit)
+        return zeros[:, :1] if _short(start.config, config) else zeros
     context = np.load(path, allow_pickle=False)
     if context.ndim != 2 or context.shape[1] != width:
         raise FinetuneError(f"{path} is {context.shape}, must be (tokens, {width})")

@@ -79,12 +79,12 @@ def sampler(run: Run) -> SampleConfig:
     return SampleConfig(run.config.sampler_steps, shift=run.config.shift)
 
 
-def save_grid(path: Path, *videos: np.ndarray, frames: int = 6) -> None:
-    """A PNG of uint8 videos (B, F, H, W, 3): one row per clip and video, a few frames across."""
+def save_grid(path: Path, *videos: np.ndarray, clips: int = 8, frames: int = 6) -> None:
+    """A PNG of uint8 videos (B, F, H, W, 3): a row for each of the first clips and each video."""
     chosen = np.linspace(0, videos[0].shape[1] - 1, min(frames, videos[0].shape[1])).round().astype(int)
     edge = 2
     strips = []
-    for clip in zip(*videos, strict=True):
+    for clip in zip(*(video[:clips] for video in videos), strict=True):
         for video in clip:
             padded = np.pad(video[chosen], ((0, 0), (edge, 0), (edge, 0), (0, 0)), constant_values=128)
             strips.append(np.concatenate(list(padded), axis=1))

@@ -27,7 +27,6 @@ from configs.cosmos import Finetune, Shapes
 from launch import parallel, records, runs
 from launch.cosmos_finetune import train
 from launch.cosmos_latents import Coder
-from launch.cosmos_run import Run, make
 from launch.cosmos_samples import Judge, sampler, save_grid
 from wm import checkpoints
 from wm.cosmos import clips, fit_vae, shapes, weights
@@ -64,7 +63,7 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
     params = jax.jit(lambda key: initial_params(model.vae, key))(jax.random.key(config.seed))
     state = parallel.replicate(trainer.init({"params": params}), 1)
     update = parallel.wrap(trainer.update, "pmap", 1, (0,))
-    generator, begin = np.random.default_rng(config.seed), time.perf_counter()
+    generator, begin = np.random.default_rng(config.seed), None
     with runs.progress(config.vae_steps, "step") as line:
         for step in range(config.vae_steps):
             batch = windows(generator, frames, config.vae_batch, config.vae_frames)
@@ -74,6 +73,7 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
             line.update()
             if step % 20 == 0:  # waits for the step, so that time is known
                 line.set_postfix({name: f"{float(metrics[name]):.4g}" for name in ("loss", "mse", "kl")})
+                begin = begin or time.perf_counter()
                 if config.vae_minutes and time.perf_counter() - begin > 60 * config.vae_minutes:
                     break
     params = jax.device_get(parallel.unreplicate(state.ema))["params"]
@@ -103,30 +103,25 @@ def show_vae(model: ModelConfig, params: Any, frames: np.ndarray, path: Path) ->
     save_grid(path, frames, rebuilt)
 
 
-def judge(config: Shapes, run: Run, params: dict) -> tuple[dict[str, records.Figure], dict[str, np.ndarray]]:
+def measure(
+    config: Shapes, judge: Judge, params: dict
+) -> tuple[dict[str, records.Figure], dict[str, np.ndarray]]:
     """Figures and drawn videos of the test clips, under their own and under other clips' actions."""
-    rows = np.arange(len(run.data))[-config.test :]
+    run, rows, variables = judge.run, judge.rows, {"params": params}
     truth = np.load(config.out / "clips" / "truth.npy")[rows]
-    critic, variables = Judge(run), {"params": params}
     actions = run.actions(rows)
-    long = sampler(run)
 
     def drawn(actions: np.ndarray, how: SampleConfig) -> np.ndarray:
-        return run.coder.decode(critic.draw(variables, rows, actions, how))
+        return run.coder.decode(judge.draw(variables, rows, actions, how))
 
     videos = {
         "vae": run.coder.decode(np.asarray(run.data.latents[rows], np.float32)),
-        "true_actions": drawn(actions, long),
-        "shuffled_actions": drawn(np.roll(actions, 1, axis=0), long),
+        "true_actions": drawn(actions, sampler(run)),
+        "shuffled_actions": drawn(np.roll(actions, 1, axis=0), sampler(run)),
     }
     if config.shortcut_share:
-        for steps in (4, 1):
-            videos[f"{steps}_step{'s' if steps > 1 else ''}"] = drawn(
-                actions, SampleConfig(steps, "euler", "few")
-            )
-            videos[f"{steps}_step{'s' if steps > 1 else ''}_flow"] = drawn(
-                actions, SampleConfig(steps, "euler", shift=config.shift)
-            )
+        for name, steps in (("4_steps", 4), ("1_step", 1)):
+            videos[name] = drawn(actions, SampleConfig(steps, "euler", "few"))
     errors = {name: shapes.position_error(video, truth) for name, video in videos.items()}
     figures = {
         f"shapes_position_error_{name}": records.bootstrap(error, "px", seed=0)
@@ -155,8 +150,9 @@ def finetune_config(config: Shapes) -> Finetune:
         devices=1,
         resume=checkpoints.latest_step(config.out / "run" / "resume") is not None,
         minutes=config.minutes,
-        save_every=max(1, config.epochs // 2),
+        save_every=config.epochs,
         holdout=config.test,
+        pictures=config.test,
         sampler_steps=config.sampler_steps,
         seed=config.seed,
         optimizer=config.optimizer,
@@ -180,11 +176,10 @@ def learn(config: Shapes) -> dict[str, Any]:
     stage("clips", make_clips, config, world, config.out / "clips")
     stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
     options = finetune_config(config)
-    trained = stage("training", train, options)
-    run, _ = make(options)
+    trained, judge = stage("training", train, options)
     params = weights.load(config.out / "run" / "model").params
-    figures, videos = stage("judging", judge, config, run, params)
-    save_grid(config.out / "drawn.png", *(video[:4] for video in videos.values()))
+    figures, videos = stage("judging", measure, config, judge, params)
+    save_grid(config.out / "drawn.png", *videos.values(), clips=4)
     minutes = (time.perf_counter() - begin) / 60
     if not options.resume:
         figures["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
