@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
+
 from configs import cli
 from wm.cosmos import keymaps
 from wm.cosmos.config import (
@@ -22,7 +24,7 @@ from wm.cosmos.config import (
     VAEConfig,
 )
 from wm.cosmos.keymaps import Shapes, Slot
-from wm.cosmos.sources import Source, WeightsError
+from wm.cosmos.sources import STATISTICS_FILE, Source, WeightsError, read_statistics
 
 Config = ModelConfig | VAEConfig | TokenizerConfig
 NOTE = "openscope"  # key of the model's configuration among the metadata of exported safetensors
@@ -237,11 +239,10 @@ def _completed(config: Config, source: Source) -> Config:
     """`config` with what config.json adds, which must not contradict the weights."""
     beside = source.config
     if beside is None:
-        if isinstance(config, VAEConfig) and config not in _known("wan_vae") and NOTE not in source.note:
-            raise WeightsError(f"{source.where}: mean and std of this VAE's latents must be in config.json")
-        return config
-    said = claims(config)
-    for name, value in said.items():
+        return (
+            config if isinstance(config, ModelConfig) or NOTE in source.note else _normalised(config, source)
+        )
+    for name, value in claims(config).items():
         if name in beside and _plain(beside[name]) != _plain(value):
             raise WeightsError(
                 f"{source.where}: config.json says {name} = {beside[name]}, the weights {value}; "
@@ -250,8 +251,22 @@ def _completed(config: Config, source: Source) -> Config:
     if isinstance(config, ModelConfig):
         scale = tuple(float(ratio) for ratio in beside.get("rope_scale", config.dit.rope_scale))
         return replace(config, dit=replace(config.dit, rope_scale=scale))
-    statistics = {name: tuple(beside[name]) for name in ("latents_mean", "latents_std") if beside.get(name)}
-    return replace(config, **statistics)
+    statistics = {name: beside[name] for name in ("latents_mean", "latents_std") if beside.get(name)}
+    return replace(config, **{name: tuple(np.ravel(values).tolist()) for name, values in statistics.items()})
+
+
+def _normalised(config: VAEConfig | TokenizerConfig, source: Source) -> VAEConfig | TokenizerConfig:
+    """An autoencoder with the mean and std of its latents, where no config.json tells them."""
+    if isinstance(config, VAEConfig) and config in _known("wan_vae"):
+        return config  # Wan's, whose statistics are part of its code
+    file = (source.where if source.where.is_dir() else source.where.parent) / STATISTICS_FILE
+    if isinstance(config, VAEConfig) or not file.exists():
+        raise WeightsError(
+            f"{source.where}: mean and std of its latents aren't known; put its config.json beside it"
+            + ("" if isinstance(config, VAEConfig) else f", or {STATISTICS_FILE}")
+        )
+    mean, std = (tuple(np.ravel(values).tolist()) for values in read_statistics(file))
+    return replace(config, latents_mean=mean, latents_std=std)
 
 
 def _plain(value):

@@ -21,6 +21,7 @@ ACTION_FILE = (
     "action_embedders.safetensors"  # beside a transformer in diffusers' format, which can't hold them
 )
 TEXT_FILE = "text_embeddings"  # in the name of the text embedding that lies beside some transformers
+STATISTICS_FILE = "mean_std.pt"  # of latents, beside NVIDIA's own file of the Predict1 tokenizer
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(jnp.bfloat16)}
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".jit")
 # Counters, caches and loss weights that training left in the files; no model reads them.
@@ -124,11 +125,27 @@ def open_source(path: Path | str) -> Source:
     return source
 
 
+def read_statistics(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of a tokenizer's latents, from `STATISTICS_FILE`.
+
+    Raises:
+      WeightsError: the file holds something else, or there is no torch.
+    """
+    torch = _torch(file)
+    loaded = _torch_load(torch, file)
+    if not isinstance(loaded, tuple | list) or len(loaded) != 2:
+        raise WeightsError(f"{file} holds a {type(loaded).__name__}, not a mean and a standard deviation")
+    mean, std = (_torch_array(torch, tensor.float()) for tensor in loaded)
+    return mean, std
+
+
 def _add_folder(source: Source, folder: Path) -> None:
     indices = sorted(folder.glob("*.index.json"))
     files = sorted(f for f in folder.glob("*.safetensors") if f.name != ACTION_FILE)
     torch_files = sorted(
-        f for f in folder.iterdir() if f.suffix in TORCH_SUFFIXES and TEXT_FILE not in f.name
+        f
+        for f in folder.iterdir()
+        if f.suffix in TORCH_SUFFIXES and TEXT_FILE not in f.name and f.name != STATISTICS_FILE
     )
     if len(indices) > 1 or (not files and len(torch_files) > 1):
         several = ", ".join(f.name for f in (indices if len(indices) > 1 else torch_files))
@@ -188,12 +205,7 @@ def _add_safetensors(source: Source, file: Path) -> None:
 
 
 def _add_torch(source: Source, file: Path) -> None:
-    try:
-        import torch
-    except ImportError as error:
-        raise WeightsError(
-            f"{file} is a torch file: install the extra `parity`, or give weights as safetensors"
-        ) from error
+    torch = _torch(file)
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
     for name, tensor in _torch_tensors(torch, file).items():
         if not isinstance(tensor, torch.Tensor):
@@ -204,17 +216,32 @@ def _add_torch(source: Source, file: Path) -> None:
         source.add(name, tensor.shape, dtype, lambda tensor=tensor: _torch_array(torch, tensor))
 
 
-def _torch_tensors(torch, file: Path) -> dict:
+def _torch(file: Path):
+    try:
+        import torch
+    except ImportError as error:
+        raise WeightsError(
+            f"{file} is a torch file: install the extra `parity`, or give weights as safetensors"
+        ) from error
+    return torch
+
+
+def _torch_load(torch, file: Path):
+    """What a file holds, memory-mapped; nothing in it is run."""
     try:
         if file.suffix == ".jit":
             return torch.jit.load(file, map_location="cpu").state_dict()
         # Transformer Engine leaves byte buffers in NVIDIA's checkpoints; they are inert.
         with torch.serialization.safe_globals([io.BytesIO]):
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises its own, pickle's and zip's errors for a file that isn't whole
         raise WeightsError(
             f"{file} is damaged, cut short or holds more than weights ({_one_line(error)}); download it again"
         ) from error
+
+
+def _torch_tensors(torch, file: Path) -> dict:
+    loaded = _torch_load(torch, file)
     for wrapper in WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]

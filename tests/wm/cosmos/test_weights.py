@@ -110,7 +110,7 @@ def test_autoencoders_come_in_exactly(tmp_path, naming):
 def test_latents_without_statistics_are_refused(tmp_path):
     config = VAEConfig(base_dim=8)
     state = published.tensors(config, published.random_params(config), "original")
-    assert "mean and std of this VAE's latents" in refusal(published.write_shards(tmp_path, state, 1))
+    assert "mean and std of its latents aren't known" in refusal(published.write_shards(tmp_path, state, 1))
 
 
 def test_only_config_json_tells_a_tokenizer_of_other_sizes(tmp_path):
@@ -120,6 +120,20 @@ def test_only_config_json_tells_a_tokenizer_of_other_sizes(tmp_path):
     (folder / "config.json").write_text(json.dumps(export.diffusers_config(config)))
     found, read = came_in(folder)
     assert found.config == config
+    assert_same(read, params)
+
+
+def test_the_original_tokenizer_brings_its_statistics(tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch", reason="needs the extra `parity`")
+    narrow = replace(parity_vae.TOKENIZER, attention_resolutions=(32,), latents_mean=None, latents_std=None)
+    monkeypatch.setattr(recognise, "_tokenizer", lambda naming, source: narrow)
+    params = published.random_params(narrow)
+    state = published.tensors(narrow, params, "original")
+    published.write_shards(tmp_path, state | {"encoder.patcher3d.wavelets": np.ones(2, np.float32)}, 1)
+    assert refusal(tmp_path).endswith("put its config.json beside it, or mean_std.pt")
+    torch.save((torch.zeros(16, 3), torch.full((16, 3), 2.0)), tmp_path / "mean_std.pt")
+    found, read = came_in(tmp_path)
+    assert found.config == replace(narrow, latents_mean=(0.0,) * 48, latents_std=(2.0,) * 48)
     assert_same(read, params)
 
 
