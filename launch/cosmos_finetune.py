@@ -169,6 +169,7 @@ def open_log(run: Run, saved: int | None):
         return open(os.devnull, "w")
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "config.json", cli.to_json(run.config))
+    write_json(directory / "normaliser.json", asdict(run.normaliser))
     if saved is None:
         return (directory / "metrics.jsonl").open("w")
     done = saved // run.steps_per_epoch
@@ -188,7 +189,7 @@ def finish(run: Run, state: TrainState, frozen: Any, clock: Clock) -> dict:
     """The model's folder, curves.png and results.json."""
     directory = run.config.directory
     variables = run.trainer.variables(*_alone(run, (_best(state), frozen)))
-    metadata = {"data_fingerprint": run.data.fingerprint, "normaliser": asdict(run.normaliser)}
+    metadata = {"data_fingerprint": run.data.fingerprint}
     params = jax.device_get(lora.merge(variables))
     shutil.rmtree(directory / "model", ignore_errors=True)  # of this run when it had ended early
     weights.save(directory / "model", run.model, params, np.asarray(run.clips.context), metadata)
