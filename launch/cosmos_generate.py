@@ -51,9 +51,13 @@ def world_of(config: Generate) -> World:
             f"{type(model.config.vae).__name__}"
         )
     whole = dataclasses.replace(model.config, vae=coder.config)
+    if config.schedule == "few" and not whole.dit.step_hidden:
+        raise GenerateError(
+            f"{folder} wasn't trained to sample in few steps: fine-tune with a shortcut share"
+        )
     kept = model.context if model.context is not None else dit.empty_context(whole.dit)
-    context = kept if config.context is None else _embedding(config.context, whole)
-    negative = None if config.negative is None else _embedding(config.negative, whole)
+    context = kept if config.context is None else _embedding(config.context, model)
+    negative = None if config.negative is None else _embedding(config.negative, model)
     own_fps = config.fps if whole.rope_fps else None
     return World(whole, model.params, coder.params, jnp.asarray(context), negative, dtype, fps=own_fps)
 
@@ -72,16 +76,16 @@ def _random_world(config: Generate, dtype) -> World:
     return World(model, params, coder_params, dit.empty_context(model.dit), dtype=dtype)
 
 
-def _embedding(path: Path, model: ModelConfig) -> jax.Array:
-    """(1, K, context_width) from a .npy file."""
+def _embedding(path: Path, model: weights.Model) -> jax.Array:
+    """(1, K, context_width) from a .npy file, projected if it holds what the text encoder gave."""
     try:
         array = np.load(path, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError) as error:
         raise GenerateError(f"{path} isn't an array in a .npy file: {error}") from error
     array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[0] != 1 or array.shape[2] != model.dit.context_width:
-        raise GenerateError(f"{path} is {array.shape}, must be (tokens, {model.dit.context_width})")
-    return jnp.asarray(array)
+    if array.ndim != 3 or array.shape[0] != 1:
+        raise GenerateError(f"{path} is {array.shape}, must be (tokens, {model.config.dit.context_width})")
+    return jnp.asarray(weights.project(model.config.dit, model.params, array))
 
 
 def start_of(config: Generate) -> np.ndarray:
@@ -126,7 +130,7 @@ def actions_of(config: Generate, model: ModelConfig) -> np.ndarray | None:
 
 
 def generate(config: Generate) -> dict:
-    """Writes video.mp4, frames.png and results.json; returns what is in the last."""
+    """Writes video.mp4, frames.png (where chunks end) and results.json; returns what is in the last."""
     world = world_of(config)
     start, actions = start_of(config), actions_of(config, world.config)
     how = SampleConfig(
@@ -138,7 +142,7 @@ def generate(config: Generate) -> dict:
     first = next(chunks)  # before anything is written: what doesn't fit the model is refused here
     folder = config.out or runs.create("cosmos-generate")
     height, width = start.shape[2:4]
-    seconds, shown = [], [start[0], first[0]]
+    seconds, shown = [], [start[0, -1], first[0, -1]]
     with (
         video.writer(folder / "video.mp4", height, width, config.fps) as write,
         runs.progress((total or 1) * new, "frame", done=new) as line,
@@ -148,22 +152,22 @@ def generate(config: Generate) -> dict:
         begin = time.perf_counter()
         for chunk in chunks:
             write(chunk[0])
-            shown.append(chunk[0])
+            shown.append(chunk[0, -1])
             seconds.append(time.perf_counter() - begin)
             begin = time.perf_counter()
             line.update(new)
-    frames = np.concatenate(shown)
-    strip = frames[np.linspace(0, len(frames) - 1, min(8, len(frames))).round().astype(int)]
-    cv2.imwrite(str(folder / "frames.png"), np.concatenate(video.to_bytes(strip), 1)[..., ::-1])
+    chosen = np.linspace(0, len(shown) - 1, min(8, len(shown))).round().astype(int)
+    strip = np.concatenate([video.to_bytes(shown[index]) for index in chosen], 1)
+    cv2.imwrite(str(folder / "frames.png"), strip[..., ::-1])
     results = {
         "config": cli.to_json(config),
-        "frames": len(frames),
+        "frames": config.given + new * (len(shown) - 1),
         # The first chunk compiles; without a second there is no time to tell.
         "seconds_per_frame": float(np.median(seconds)) / new if seconds else None,
     }
     runs.write_results(folder, results)
     speed = f", {results['seconds_per_frame']:.3f} s per frame" if seconds else ""
-    print(f"{folder}/video.mp4: {len(frames)} frames{speed}")
+    print(f"{folder}/video.mp4: {results['frames']} frames{speed}")
     return results
 
 

@@ -29,6 +29,8 @@ def models(tmp_path_factory):
     weights.save(folder / "whole" / "vae", TINY.vae, random_tree(coder, 1))
     scale = Normaliser((1.0, 2.0, 3.0), (2.0, 2.0, 2.0))
     (folder / "normaliser.json").write_text(json.dumps(dataclasses.asdict(scale)))
+    np.save(folder / "wide.npy", np.zeros((4, 33)))
+    np.save(folder / "flat.npy", np.zeros(32))
     np.savetxt(folder / "actions.csv", np.ones((8, 3)), delimiter=",")
     return folder
 
@@ -42,7 +44,7 @@ def test_generate_writes_video_picture_and_results(models, tmp_path):
     results = cosmos_generate.generate(request(models, out=tmp_path / "run"))
     assert results["frames"] == 9
     assert video.read(tmp_path / "run" / "video.mp4").shape == (9, 16, 32, 3)
-    assert video.read(tmp_path / "run" / "frames.png").shape == (1, 16, 8 * 32, 3)
+    assert video.read(tmp_path / "run" / "frames.png").shape == (1, 16, 3 * 32, 3)
     stored = json.loads((tmp_path / "run" / "results.json").read_text())
     assert stored["seconds_per_frame"] > 0
     assert stored["config"]["frames"] == 5
@@ -63,14 +65,20 @@ def test_actions_are_scaled_as_in_training(models):
         ({"start": "none.png"}, "no such file"),
         ({"actions": "none.csv"}, "can't be read as actions"),
         ({"context": "none.npy"}, "isn't an array"),
+        ({"context": "wide.npy"}, "33 wide; this model takes 32"),
+        ({"context": "flat.npy"}, "must be (tokens, 32)"),
         ({"vae": "whole/transformer"}, "wants a VAEConfig"),
+        ({"schedule": "few"}, "wasn't trained to sample in few steps"),
     ],
 )
 def test_what_can_not_be_generated_is_refused_in_one_line(models, tmp_path, options, words, capsys):
-    paths = {name: models / value if isinstance(value, str) else value for name, value in options.items()}
+    paths = {
+        name: models / value if isinstance(value, str) and name != "schedule" else value
+        for name, value in options.items()
+    }
     asked = request(models, **paths, out=tmp_path / "run")
     argv = ["--model", asked.model, "--out", str(asked.out)]
-    for name in ("actions", "start", "context", "vae", "frames", "steps", "height", "width"):
+    for name in ("actions", "start", "context", "vae", "frames", "steps", "height", "width", "schedule"):
         if getattr(asked, name) is not None:
             argv += [f"--{name}", str(getattr(asked, name))]
     with pytest.raises(SystemExit) as stopped:
