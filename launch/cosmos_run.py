@@ -111,7 +111,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
     model = replace(start.config, vae=coder.config)
     data = prepare(config.data, model, coder.params, config.frames, config.height, config.width)
     model = _with_actions(model, data.actions.shape[-1], config.shortcut_share > 0)
-    clips = Clips(_network(model, config), _context(config, start), config.given)
+    clips = Clips(_network(model, config), _context(config, start), config.given, model.parametrisation)
     run = Run(
         config=config,
         model=model,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos import flow, lora, shortcut
+from wm.cosmos import edm, flow, lora, shortcut
 from wm.cosmos.dit import CosmosDiT
 from wm.cosmos.train import Batch, Objective
 
@@ -18,11 +18,13 @@ class Clips:
       model: the network.
       context: (1, K, width) text embedding that all clips share.
       given: how many latent frames, from the first, the model is told.
+      parametrisation: of the model; "edm" trains with EDM's own noise levels and weights.
     """
 
     model: CosmosDiT
     context: jax.Array
     given: int = 1
+    parametrisation: str = "flow"
 
     def mask(self, batch: int, frames: int) -> jax.Array:
         """(batch, frames) float32, 1 for the latent frames that are given.
@@ -48,18 +50,26 @@ class Clips:
         return velocity
 
     def flow_objective(self, config: flow.FlowConfig) -> Objective:
-        """Rectified flow."""
+        """Rectified flow; of an EDM model its own loss, to which `config` says nothing."""
 
         def losses(variables, batch: Batch, keys: jax.Array, mean: dict):
             del mean
             mask = self.mask(*batch.latents.shape[:2])
             network = self.network(variables, batch.actions)
+            if self.parametrisation == "edm":
+                return edm.losses(network, batch.latents, mask, keys, edm.PREDICT1), {}
             return flow.losses(network, batch.latents, mask, keys, config), {}
 
         return losses
 
     def shortcut_objective(self, config: shortcut.ShortcutConfig) -> Objective:
-        """Rectified flow, and for a share of the samples steps of many sizes: sampling in one to four."""
+        """Rectified flow, and for a share of the samples steps of many sizes: sampling in one to four.
+
+        Raises:
+          ValueError: the model isn't one of rectified flow.
+        """
+        if self.parametrisation == "edm":
+            raise ValueError("shortcut_share is for models of rectified flow; this one is EDM: leave it at 0")
 
         def losses(variables, batch: Batch, keys: jax.Array, mean: dict):
             mask = self.mask(*batch.latents.shape[:2])

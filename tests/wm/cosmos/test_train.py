@@ -9,10 +9,11 @@ import pytest
 
 from configs.cosmos import LoRAConfig, OptimizerConfig
 from launch import parallel
-from wm.cosmos import dit, lora
+from wm.cosmos import dit, edm, lora
 from wm.cosmos.config import ActionConfig, DiTConfig
 from wm.cosmos.flow import FlowConfig
 from wm.cosmos.objective import Clips
+from wm.cosmos.shortcut import ShortcutConfig
 from wm.cosmos.train import Batch, Trainer
 
 FLOAT32 = OptimizerConfig(
@@ -151,3 +152,19 @@ def test_action_nets_have_their_own_rate_and_norm():
 def test_a_batch_that_parts_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="accumulate is 3, must divide the 16 samples of a device"):
         run(toy_objective, *toy(), "pmap", 1, 3)
+
+
+@pytest.mark.slow
+def test_an_edm_model_learns_by_its_own_loss_and_takes_no_shortcut():
+    config = DiTConfig(width=24, blocks=1, heads=2, adaln_rank=4, context_width=16)
+    model = dit.CosmosDiT(config, dtype=jnp.float32)
+    clips = Clips(model, jnp.zeros((1, 1, 16)), parametrisation="edm")
+    latents = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 4, 4, 16)), jnp.float32)
+    variables = {"params": dit.init(model, jax.random.key(0))}
+    keys = jax.random.split(jax.random.key(1), 4)
+    ours, _ = jax.jit(clips.flow_objective(FlowConfig()))(variables, Batch(latents, None), keys, {})
+    network, mask = clips.network(variables, None), clips.mask(4, 2)
+    expected = jax.jit(lambda keys: edm.losses(network, latents, mask, keys, edm.PREDICT1))(jnp.copy(keys))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="this one is EDM: leave it at 0"):
+        clips.shortcut_objective(ShortcutConfig())
