@@ -72,6 +72,7 @@ class Generate:
     """few: for models trained with a shortcut_share, in 1 to 4 steps."""
     shift: float = 5.0
     condition_time: float | None = None
+    """Noise level that given frames are said to have; left out: what the model was trained with."""
     context: Path | None = None
     """Text embedding (tokens, context width) as .npy; left out: the converted empty prompt, or zeros."""
     negative: Path | None = None

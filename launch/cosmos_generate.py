@@ -133,9 +133,8 @@ def generate(config: Generate) -> dict:
     """Writes video.mp4, frames.png (where chunks end) and results.json; returns what is in the last."""
     world = world_of(config)
     start, actions = start_of(config), actions_of(config, world.config)
-    how = SampleConfig(
-        config.steps, config.solver, config.schedule, config.shift, config.condition_time, config.guidance
-    )
+    told = world.config.condition_time if config.condition_time is None else config.condition_time
+    how = SampleConfig(config.steps, config.solver, config.schedule, config.shift, told, config.guidance)
     chunks = rollout(world, start, actions, jax.random.key(config.seed), how, config.frames, config.chunks)
     new = config.frames - config.given
     total = config.chunks if actions is None else actions.shape[1] // new

@@ -154,6 +154,11 @@ class ModelConfig:
     folder: str = ""
     licence: str = ""
 
+    @property
+    def condition_time(self) -> float | None:
+        """t that a rectified flow was told for given frames; None: that of the others."""
+        return None if self.action else 1e-4
+
     def latent_frames(self, frames: int) -> int:
         """T for F pixel frames.
 
