@@ -54,14 +54,15 @@ def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> 
 def with_one_change(commands: tuple[str | None, ...]) -> tuple[tuple[str | None, ...], int]:
     """The commands with another heading in one of them, and its index.
 
-    It is the middle one of those whose aircraft gets no other command for a minute: a heading that is
-    corrected at once may leave no trace. Raises ValueError where there is none.
+    It is the middle one of those whose aircraft gets its next command, but not within a minute: a heading
+    that is corrected at once, or the last one of an aircraft that leaves, may leave no trace. Raises
+    ValueError where there is none.
     """
 
     def lasts(at: int) -> bool:
         callsign = commands[at].split()[0]
-        after = commands[at + 1 : at + 1 + UNDISTURBED]
-        return not any(command and command.split()[0] == callsign for command in after)
+        later = (i for i in range(at + 1, len(commands)) if (commands[i] or " ").split()[:1] == [callsign])
+        return next(later, at) > at + UNDISTURBED
 
     headings = [i for i, command in enumerate(commands) if command and HEADING.search(command) and lasts(i)]
     if not headings:
