@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import re
+import signal
 from pathlib import Path
 
 import cv2
@@ -10,8 +13,9 @@ import pytest
 
 import collect
 from collect import GameError
-from collect.browser import Browser
+from collect.browser import Browser, BrowserLost
 from collect.game import Game, traffic_rates, wind_setting
+from launch.processes import family, kind
 from wm import traffic as tr
 
 DATA = Path(collect.__file__).parent / "data"
@@ -56,6 +60,23 @@ def test_equal_seeds_and_commands_repeat_in_fresh_browsers(browser):
             assert digest(game, change=True) != first
             game.reset(seed=6)
             assert digest(game) != first
+
+
+@pytest.mark.openscope
+@pytest.mark.slow
+def test_what_idles_changes_nothing_that_counts(browser):
+    """The same with the game's own getters, strips, clock and drawing; launch.check_game plays full hours."""
+    with Game(airport="klas", seed=5, plain=True, browser=browser) as plain:
+        with pytest.raises(GameError, match="no picture"):
+            plain.step(pictures=1)
+        expected = digest(plain)
+    with Game(airport="klas", seed=5, browser=browser) as game:
+        assert digest(game) == expected
+
+
+def test_a_plain_game_takes_no_pictures():
+    with pytest.raises(GameError, match="plain game takes no pictures"):
+        Game(plain=True, picture_px=64)
 
 
 @pytest.mark.openscope
@@ -163,6 +184,28 @@ def test_a_game_that_lacks_a_field_is_refused_by_name(browser, monkeypatch):
 
 
 @pytest.mark.openscope
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("delete window.aircraftController._stripViewController", "controller._stripViewController.update"),
+        ("document.getElementById('score-log').remove()", "#score-log"),
+        ("delete prop.aircraft.list[0].fms._routeModel", "aircraft.fms._routeModel.getFullRouteString"),
+        ("prop.aircraft.list[0].positionModel._magneticNorth = undefined", "positionModel._magneticNorth"),
+    ],
+)
+def test_a_game_of_another_shape_is_refused_by_name(browser, monkeypatch, change, missing):
+    until_ready = Game._until_ready
+
+    async def changed(game):
+        await until_ready(game)
+        await game._page.evaluate(f"() => {{ {change} }}")
+
+    monkeypatch.setattr(Game, "_until_ready", changed)
+    with pytest.raises(GameError, match=f"this version of the game lacks .*{re.escape(missing)}"):
+        Game(browser=browser).__enter__()
+
+
+@pytest.mark.openscope
 def test_a_killed_browser_is_reported_and_the_game_opens_again():
     with Browser() as own:
         with Game(browser=own) as game:
@@ -182,6 +225,18 @@ def test_a_page_that_hangs_is_ended():
         game._run(game._page.evaluate("() => { openscopeBridge.step = () => { for (;;); } }"), 5.0)
         with pytest.raises(GameError, match="did not answer within 1 s"):
             game.step()
+        assert game._browser.lost
+
+
+@pytest.mark.openscope
+def test_a_page_that_crashes_is_reported():
+    with Game() as game:
+        pages = [folder for folder in family(game._browser.pid) if kind(folder) == "page"]
+        for folder in pages:
+            os.kill(int(folder.name), signal.SIGKILL)
+        with pytest.raises(BrowserLost, match="has crashed"):
+            game.step()
+        assert game._browser.lost
 
 
 @pytest.mark.parametrize("traffic", [1.3, -1, 11, {"gliders": 1.0}])

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from collect import dataset, slots, store
 from collect.env import OpenScopeEnv
-from collect.record import Job, View, play, record
+from collect.record import Job, SharedBrowser, View, play, record
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
 from launch.record import configuration, jobs_of, root_of
@@ -87,6 +87,45 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
     assert len(killed) == 2
     assert report_of(tmp_path).episodes == 2
     assert report_of(tmp_path).faults == []
+
+
+@pytest.mark.openscope
+def test_a_lost_browser_is_replaced_once_for_all_its_pages():
+    browsers = SharedBrowser()
+    try:
+        first = browsers.get()
+        assert browsers.get() is first
+        first.lost = True
+        assert browsers.get() is browsers.get() is not first
+    finally:
+        browsers.close()
+
+
+@pytest.mark.openscope
+@pytest.mark.slow
+def test_two_pages_of_a_worker_record_into_one_directory(tmp_path):
+    options = ["--episodes", "4", "--minutes", "0.5", "--airports", "kabq", "--pages", "2"]
+    done = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in store.find_directories(tmp_path)] == ["worker-000"]
+    assert report_of(tmp_path).episodes == 4
+    assert report_of(tmp_path).faults == []
+
+
+@pytest.mark.openscope
+def test_a_picture_a_second_is_stored_in_the_course_of_its_step(tmp_path):
+    job = Job("kabq", 1, "descend", episode_s=15.0)
+    with store.EpisodeWriter(tmp_path, 128, 5) as writer:
+        list(record([job], {"descend": Descend()}, writer, view=View(128, 5)))
+    assert report_of(tmp_path).faults == []
+    (episode,) = tfds.builder_from_directories([str(tmp_path)]).as_data_source("train")
+    steps = list(episode["steps"])
+    assert [list(step["between"]) for step in steps] == [
+        [f"page_{i}" for i in range(1, 5)] + [f"picture_{i}" for i in range(1, 5)]
+    ] * 4
+    shots = [steps[0]["observation"]["picture"], *(steps[0]["between"][f"picture_{i}"] for i in range(1, 5))]
+    assert all((a != b).any() for a, b in itertools.pairwise([*shots, steps[1]["observation"]["picture"]]))
+    assert (steps[3]["between"]["picture_4"] == steps[3]["observation"]["picture"]).all()
 
 
 @pytest.mark.openscope
