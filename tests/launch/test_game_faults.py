@@ -91,10 +91,10 @@ def test_a_relay_passes_on_until_it_is_cut(tmp_path):
 
 def test_a_signal_reaches_only_its_kind():
     """Two children: one whose command line looks like a page of the browser's, and one that does not."""
-    children = "[subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', name]) for name in {}]"
-    names = ["--type=renderer", "other"]
-    start = f"import subprocess, sys; made = {children.format(names)}; print(1, flush=True); made[0].wait()"
-    start += "; print(made[1].poll(), flush=True); made[1].kill()"
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', {}])"
+    page = child.format("'--type=' + 'renderer'")  # in two parts, for this text is on a command line as well
+    start = f"import subprocess, sys; page = {page}; other = {child.format(repr('other'))}"
+    start += "; print(1, flush=True); page.wait(); print(other.poll(), flush=True); other.kill()"
     with subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         FAULTS["page_crashed"].inject(process, None)
