@@ -5,6 +5,7 @@ proportional share (PSS) of every process of the family, taken whenever an episo
 what one episode holds meanwhile does not count.
 """
 
+import json
 import signal
 import subprocess
 import sys
@@ -80,6 +81,8 @@ def watch(process: subprocess.Popen, config: Soak, out: Path) -> list[dict]:
                 stored = now
                 memory = memory_mb(process.pid)
                 rows.append({"s": elapsed, "episodes": stored, "mb": memory.total(), "by_kind": dict(memory)})
+                with open(out.parent / "memory.jsonl", "a") as samples:  # stays if the soak is ended early
+                    samples.write(f"{json.dumps(rows[-1])}\n")
                 line.set_postfix_str(f"{stored} episodes, {rows[-1]['mb']:.0f} MB")
             line.update(min(elapsed, end) - line.n)
             time.sleep(POLL_S)

@@ -189,7 +189,8 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
 
 
 def terminate(signum, frame):
-    """SIGTERM (a batch system's time limit) ends like Ctrl-C."""
+    """SIGTERM (a batch system's time limit) ends like Ctrl-C, and once is enough."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

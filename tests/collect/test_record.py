@@ -19,7 +19,7 @@ from collect.env import OpenScopeEnv
 from collect.record import Job, SharedBrowser, View, play, record
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
-from launch.record import configuration, jobs_of, root_of
+from launch.record import configuration, jobs_of, root_of, terminate
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "collect" / "data" / "shipped"
@@ -203,6 +203,16 @@ def test_sigterm_says_what_is_stored(tmp_path):
     assert process.returncode == 1
     assert "of 40 episodes are stored" in text
     assert "goes on" in text
+
+
+def test_a_second_sigterm_does_not_interrupt_the_end():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            terminate(signal.SIGTERM, None)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_wrong_configuration_is_one_line():
