@@ -211,6 +211,8 @@ class Shapes:
     size: int = 64
     frames: int = 17
     shapes: int = 2
+    vae_width: int | None = None
+    """Channels of the autoencoder's first level; left out: as many as the model's own has."""
     vae_clips: int = 1024
     vae_frames: int = 9
     vae_steps: int = 800

@@ -58,6 +58,11 @@ def prepare(data: Path, model: ModelConfig, vae_params: Any, frames: int, height
     return Latents(tuple(path.name for path in paths), *arrays, fingerprint)
 
 
+def part_of(frames: int, height: int, width: int) -> int:
+    """How many clips of that size are encoded at once: 16 million pixels' worth, 64 at most."""
+    return int(np.clip(2**24 // (frames * height * width), 1, 64))
+
+
 def params_hash(params: Any) -> str:
     """Hash of every parameter's name, shape and bytes."""
     digest = hashlib.sha256()
@@ -69,9 +74,13 @@ def params_hash(params: Any) -> str:
 
 
 class Coder:
-    """Encodes and decodes clips in parts that fit into memory, in bfloat16 on a GPU."""
+    """Encodes and decodes clips in parts that fit into memory, in bfloat16 on a GPU.
 
-    def __init__(self, model: ModelConfig, params: Any, part: int = 8):
+    Attributes:
+      part: clips at once.
+    """
+
+    def __init__(self, model: ModelConfig, params: Any, part: int):
         self.part = part
         dtype = jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
         module = cost.autoencoder(model).clone(dtype=dtype)
@@ -102,12 +111,13 @@ def _encode(folder: Path, paths: Sequence[Path], shape: Shape, model: ModelConfi
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     size = (model.latent_frames(shape.frames), *model.latent_size(shape.height, shape.width))
+    coder = Coder(model, vae_params, part_of(shape.frames, shape.height, shape.width))
     wanted = len(paths) * int(np.prod(size)) * model.dit.latent_channels * 2
     temporary.mkdir(parents=True)
     try:
         if (free := shutil.disk_usage(temporary).free) < wanted:
             raise OSError(f"{folder} needs {wanted / 2**20:.0f} MiB, {free / 2**20:.0f} are free; make room")
-        _write(temporary, paths, shape, (*size, model.dit.latent_channels), Coder(model, vae_params))
+        _write(temporary, paths, shape, (*size, model.dit.latent_channels), coder)
         write_json(
             temporary / "index.json", {"clips": [p.name for p in paths], "vae": cli.to_json(model.vae)}
         )

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from configs import cli
 from configs.cosmos import Finetune
 from launch import parallel
-from launch.cosmos_latents import Coder, Latents, prepare
+from launch.cosmos_latents import Coder, Latents, part_of, prepare
 from wm.cosmos import cost, dit, lora, weights
 from wm.cosmos.clips import Normaliser
 from wm.cosmos.config import ActionConfig, ModelConfig, resolve
@@ -119,7 +119,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
         trainer=_trainer(config, clips, len(data), devices),
         data=data,
         normaliser=Normaliser.fit(data.actions[: max(1, len(data) - config.holdout)]),
-        coder=Coder(model, coder.params),
+        coder=Coder(model, coder.params, part_of(config.frames, config.height, config.width)),
         devices=devices,
     )
     if run.steps_per_epoch < 1:

@@ -92,12 +92,12 @@ def windows(generator: np.random.Generator, frames: np.ndarray, batch: int, leng
 def raw_means(model: ModelConfig, params: Any, frames: np.ndarray) -> np.ndarray:
     """Latents as the untouched statistics (0, 1) leave them, of uint8 clips."""
     unit = {"latents_mean": (0.0,) * model.vae.z_dim, "latents_std": (1.0,) * model.vae.z_dim}
-    return Coder(replace(model, vae=replace(model.vae, **unit)), params).encode(frames)
+    return Coder(replace(model, vae=replace(model.vae, **unit)), params, 16).encode(frames)
 
 
 def show_vae(model: ModelConfig, params: Any, frames: np.ndarray, path: Path) -> None:
     """Clips above what comes back of them."""
-    coder = Coder(model, params)
+    coder = Coder(model, params, len(frames))
     rebuilt = coder.decode(coder.encode(frames))
     print(f"autoencoder: {fit_vae.psnr(frames, rebuilt).mean():.1f} dB", flush=True)
     save_grid(path, frames, rebuilt)
@@ -164,6 +164,8 @@ def learn(config: Shapes) -> dict[str, Any]:
     begin = time.perf_counter()
     world = World(size=config.size, frames=config.frames, shapes=config.shapes)
     model, _ = resolve(config.model)
+    if config.vae_width:
+        model = replace(model, vae=replace(model.vae, base_dim=config.vae_width))
     seconds = {}
 
     def stage(name: str, work, *arguments):
