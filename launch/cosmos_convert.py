@@ -139,6 +139,7 @@ def _convert(part: Part, dtype: jnp.dtype | None, embedding) -> None:
     print(f"{part.source.where}: {_title(found)}, {found.naming} names, {numbers:,} parameters")
     with runs.progress(len(found.slots), "tensor") as line:
         params = weights.read(part.source, found, dtype, each=line.update)
+    part.source.close()  # its mapped pages count as this process's memory while the checkpoint is written
     if isinstance(found.config, ModelConfig) and embedding is not None:
         context = weights.project(found.config.dit, params, embedding)
     origin = {"source": part.source.where.name, "naming": found.naming}

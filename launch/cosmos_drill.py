@@ -28,7 +28,7 @@ from safetensors.numpy import load_file, save_file
 from configs import cli
 from launch import cosmos, records, runs
 from wm import checkpoints
-from wm.cosmos import export, weights
+from wm.cosmos import export, keymaps, weights
 from wm.cosmos.config import ModelConfig, resolve
 from wm.cosmos.keymaps import Slot
 from wm.cosmos.recognise import slots_of
@@ -91,17 +91,15 @@ def drill(model: ModelConfig, out: Path) -> dict[str, records.Figure]:
     sums = {}
     for naming in ("original", "diffusers"):
         sums[naming] = make_files(out / naming, model, naming)
-    peaks, digests = {}, {}
-    for naming in sums:
-        arguments = ["convert", "--source", out / naming, "--out", out / f"from-{naming}"]
-        peaks[f"convert {naming}"] = measured(arguments)
-        digests[naming] = digest_of(out / f"from-{naming}" / "transformer")
-        if naming == "diffusers":
-            shutil.rmtree(out / "from-diffusers")
-    if digests["original"] != digests["diffusers"]:
-        raise ValueError("the two namings came to different parameters")
-    peaks["export"] = measured(["export", "--model", out / "from-original", "--out", out / "exported"])
-    shutil.rmtree(out / "from-original")
+    peaks = {}
+    for naming in ("diffusers", "original"):
+        shutil.rmtree(out / "converted", ignore_errors=True)
+        peaks[f"convert {naming}"] = measured(
+            ["convert", "--source", out / naming, "--out", out / "converted"]
+        )
+        check_converted(out / "converted" / "transformer", slots_of(model, naming), sums[naming])
+    peaks["export"] = measured(["export", "--model", out / "converted", "--out", out / "exported"])
+    shutil.rmtree(out / "converted")
     check_diffusers(out / "exported" / "transformer", sums["diffusers"])
     shutil.rmtree(out / "exported")
     refused = [line for naming in sums for line in damages(out / naming, model, naming)]
@@ -178,10 +176,14 @@ def measured(arguments: list) -> float:
     return usage.ru_maxrss / 2**20
 
 
-def digest_of(folder: Path) -> dict[str, int]:
-    """Checksum of every parameter of a converted model, by path."""
-    flat = weights.flat(weights.load(folder).params)
-    return {path: zlib.crc32(np.ascontiguousarray(leaf)) for path, leaf in flat.items()}
+def check_converted(folder: Path, slots: list[Slot], sums: dict[str, int]) -> None:
+    """Raises ValueError unless a converted model has the numbers that the files were made of."""
+    leaves = weights.flat(weights.load(folder).params)
+    for slot in slots:
+        leaf = leaves[slot.path] if slot.row is None else leaves[slot.path][slot.row]
+        if zlib.crc32(keymaps.to_theirs(slot, leaf).view(np.uint8)) != sums[slot.name]:
+            raise ValueError(f"{slot.path} was converted to other numbers than {slot.name} has")
+    print(f"{len(slots)} tensors were converted with the same bits")
 
 
 def check_diffusers(folder: Path, sums: dict[str, int]) -> None:

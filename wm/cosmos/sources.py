@@ -59,6 +59,11 @@ class Source:
         return self
 
     def __exit__(self, *details) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmaps the files; nothing can be read any more."""
+        self._readers.clear()
         self._open.close()
 
     def read(self, name: str) -> np.ndarray:

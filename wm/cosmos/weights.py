@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from orbax.checkpoint import v1 as ocp
 
 from configs import cli
 from wm import checkpoints
@@ -125,7 +126,17 @@ def save(
     kind = next(kind for kind, config_class in KINDS.items() if isinstance(config, config_class))
     described = {"kind": kind, "model": cli.to_json(config)}
     counted = {"parameters": int(sum(leaf.size for leaf in leaves.values()))}
-    return checkpoints.save(folder, STEP, tree, described, {**(metadata or {}), **counted})
+    with _frugal():
+        return checkpoints.save(folder, STEP, tree, described, {**(metadata or {}), **counted})
+
+
+def _frugal() -> ocp.Context:
+    """How Orbax writes weights: without a copy in memory, uncompressed (random bits don't shrink)."""
+    context = ocp.Context()
+    context.array.saving.use_compression = False
+    context.memory.deepcopy_host_arrays = False
+    context.memory.write_concurrent_bytes = 2**30
+    return context
 
 
 def load(folder: Path | str, place: Place | None = None) -> Model:
