@@ -27,12 +27,13 @@ class Info:
     steps: int = 35
     """Of the sampler."""
     lora_rank: int = 32
-    train_share: float = 0.44
-    """Of the device's peak that a training step reaches: measured for the 2B on one H200."""
-    forward_share: float = 0.53
-    """... that sampling reaches: measured likewise."""
-    autoencoder_share: float = 0.3
-    """... that the autoencoder reaches: assumed, not measured."""
+    train_share: float = 0.45
+    """Of the device's peak that a training step reaches; like the next two measured with the 2B on one H200
+    (launch/records/cosmos.json), and only assumed to hold elsewhere."""
+    forward_share: float = 0.55
+    """... that sampling reaches, in latents."""
+    autoencoder_share: float = 0.41
+    """... that decoding reaches."""
 
     def __post_init__(self):
         for name in ("frames", "height", "width", "devices", "steps", "lora_rank"):
