@@ -1,11 +1,11 @@
 """Training, timing and trying NVIDIA Cosmos: one frozen dataclass per verb of `launch.cosmos`.
 
     python -m launch.cosmos finetune --data clips --vae vae --init converted --directory runs/cosmos
-    python -m launch.cosmos shapes --out runs/shapes --record cosmos     # under 8 minutes on one H200
-    python -m launch.cosmos bench --record cosmos                        # under 10 minutes on one H200
+    python -m launch.cosmos shapes --out runs/shapes
+    python -m launch.cosmos bench --record cosmos
 
-The defaults of `Finetune` are those of the 2B on one GPU with 80 GB at 256 x 256. Released checkpoints were
-trained with learning rates of 3e-5 (base) to 3e-4 (action nets, which start from nothing or another robot).
+The defaults of `Finetune` are those of the 2B on one GPU of 80 GB at 256 x 256; 16 clips a step need 56 GiB.
+NVIDIA trains its action-conditioned 2B with a learning rate of 3.2e-4 and 8 clips on each GPU.
 """
 
 import dataclasses
@@ -199,8 +199,8 @@ class Bench:
 class Shapes:
     """Learn a small world from scratch: moving shapes, a small autoencoder for them, a small Cosmos on top.
 
-    Shows on one GPU in minutes what the large models need days for: that the actions are obeyed. What is
-    finished already is not done again.
+    Shows at small cost what the large models need days for: that the actions are obeyed. What is finished
+    already is not done again. The defaults are for a GPU; the record's command says what a CPU can do.
     """
 
     out: Path = Path("runs/shapes")

@@ -1,6 +1,6 @@
 """`shapes`: learn a small world of moving shapes from scratch, and measure that its actions are obeyed.
 
-    python -m launch.cosmos shapes --record cosmos     # under 8 minutes on one H200
+    python -m launch.cosmos shapes --out runs/shapes
 
 Below --out come
 
