@@ -70,6 +70,9 @@ def convert(config: ConvertConfig) -> list[Path]:
         weights.require_space(config.out, sum(_bytes(part, dtype) for part in parts))
         embedding = None if text is None else weights.read_embedding(text)
         for part in parts:
+            if isinstance(part.found.config, ModelConfig) and embedding is not None:
+                weights.check_embedding(part.found.config.dit, embedding)
+        for part in parts:
             _convert(part, dtype, embedding)
     return [part.folder for part in parts]
 

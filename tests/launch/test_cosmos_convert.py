@@ -46,6 +46,7 @@ def pipeline(tmp_path_factory):
         export.export(folder / part, weights.Model(config, params, None, {}))
     embedding = np.random.default_rng(0).standard_normal((1, 3, 20), np.float32)
     save_file({"embedding": embedding}, folder / "cr1_text_embeddings.safetensors")
+    np.save(folder / "narrow.npy", embedding[..., :7])
     return folder
 
 
@@ -92,6 +93,7 @@ def test_a_pipeline_is_converted_and_exported_whole(tmp_path, pipeline, capsys):
         (("--model", "super"), "Cosmos3-Super has 64B"),
         (("--vae", "{pipeline}/transformer"), "are of the same kind"),
         (("--text", "{pipeline}/vae/config.json"), "weights are .safetensors"),
+        (("--text", "{pipeline}/narrow.npy"), "the text embedding is 7 wide; this model takes 20 or 16"),
     ],
 )
 def test_a_refused_conversion_leaves_nothing(tmp_path, pipeline, capsys, arguments, told):

@@ -238,6 +238,16 @@ def _only_tensor(path: Path) -> np.ndarray:
         return np.asarray(source.read(next(iter(source.shapes))), np.float32)
 
 
+def check_embedding(config: DiTConfig, embedding: np.ndarray) -> None:
+    """Raises WeightsError unless the model takes text embeddings of that width, raw or projected."""
+    width = embedding.shape[-1]
+    if width not in (config.context_width, config.text_width):
+        wanted = (
+            f"{config.text_width} or {config.context_width}" if config.text_width else config.context_width
+        )
+        raise WeightsError(f"the text embedding is {width} wide; this model takes {wanted}")
+
+
 def project(config: DiTConfig, params: Any, embedding: np.ndarray) -> np.ndarray:
     """Embedding (1, K, E) as cross-attention reads it, (1, K, context_width) float32.
 
@@ -246,14 +256,9 @@ def project(config: DiTConfig, params: Any, embedding: np.ndarray) -> np.ndarray
     Raises:
       WeightsError: E is neither the width of raw text embeddings nor of projected ones.
     """
-    width = embedding.shape[-1]
-    if width == config.context_width:
+    check_embedding(config, embedding)
+    if embedding.shape[-1] == config.context_width:
         return embedding
-    if width != config.text_width:
-        wanted = (
-            f"{config.text_width} or {config.context_width}" if config.text_width else config.context_width
-        )
-        raise WeightsError(f"the text embedding is {width} wide; this model takes {wanted}")
     layer = params["text_proj"]
     kernel, bias = (jnp.asarray(layer[name], jnp.float32) for name in ("kernel", "bias"))
     projected = jnp.matmul(jnp.asarray(embedding), kernel, precision=jax.lax.Precision.HIGHEST) + bias
