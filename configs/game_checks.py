@@ -6,6 +6,8 @@
     python -m launch.check_game timing --record spine    # about 15 minutes; goes on where it stopped
     python -m launch.check_game faults --record recorder # about 10 minutes
     python -m launch.check_game soak --record recorder   # two hours
+    python -m launch.check_game plan --record recorder   # the seed's 100 hours, an hour or two on two cores
+    python -m launch.check_game plan --minutes 3         # the same in short
 
 Each writes results.json into a run folder. Times are with a game on the same machine.
 """
@@ -177,3 +179,19 @@ class Soak(Check):
         _positive(self, "hours", "picture_px", "pages")
         if self.record and self.hours < Soak.hours:
             raise ValueError("record takes two hours or more: leave out --hours")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Check):
+    """Carry out a plan of configs/recording.py and say how long it took and how large it is.
+
+    With the same --out it goes on where it stopped; the wall time is then of the last part alone.
+    """
+
+    plan: str = "seed"
+    workers: int = 2
+    pages: int = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        _positive(self, "workers", "pages")

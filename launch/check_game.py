@@ -6,6 +6,7 @@
     python -m launch.check_game timing --record spine
     python -m launch.check_game faults --record recorder
     python -m launch.check_game soak --record recorder
+    python -m launch.check_game plan --record recorder
 
 Writes results.json; ends with status 1 where a check fails. See configs/game_checks.py.
 """
@@ -16,8 +17,18 @@ import sys
 
 from collect import GameError
 from configs import cli
-from configs.game_checks import Faults, Kill, Replay, Soak, Speed, Timing
-from launch import game_faults, game_kill, game_replay, game_soak, game_speed, game_timing, records, runs
+from configs.game_checks import Faults, Kill, Plan, Replay, Soak, Speed, Timing
+from launch import (
+    game_faults,
+    game_kill,
+    game_plan,
+    game_replay,
+    game_soak,
+    game_speed,
+    game_timing,
+    records,
+    runs,
+)
 from launch.episodes import EvaluationError
 from wm.checkpoints import CheckpointError
 
@@ -28,6 +39,7 @@ CHECKS = {
     Timing: game_timing,
     Soak: game_soak,
     Faults: game_faults,
+    Plan: game_plan,
 }
 
 
@@ -36,7 +48,7 @@ def _terminate(signum, frame):
     raise KeyboardInterrupt
 
 
-def check(config: Replay | Speed | Kill | Timing | Soak | Faults) -> list[str]:
+def check(config: Replay | Speed | Kill | Timing | Soak | Faults | Plan) -> list[str]:
     """Run one check and write what it found; returns what it found wrong, one line each."""
     folder = config.out or runs.create(f"check-{type(config).__name__.lower()}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +65,7 @@ def check(config: Replay | Speed | Kill | Timing | Soak | Faults) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Check, or say in one line why not."""
-    config = cli.parse(Replay | Speed | Kill | Timing | Soak | Faults, argv)
+    config = cli.parse(Replay | Speed | Kill | Timing | Soak | Faults | Plan, argv)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         with runs.one_line_errors(GameError, CheckpointError, EvaluationError, ValueError, OSError):

@@ -9,8 +9,8 @@ import urllib.request
 
 import pytest
 
-from configs.game_checks import Faults, Soak
-from launch import check_game, game_faults, game_soak
+from configs.game_checks import Faults, Plan, Soak
+from launch import check_game, game_faults, game_plan, game_soak
 from launch.game_faults import FAULTS, Forwarder
 
 
@@ -100,6 +100,17 @@ def test_a_signal_reaches_only_its_kind():
         FAULTS["page_crashed"].inject(process, None)
         assert process.stdout.readline() == "None\n"  # the page's end was seen, the other lives
         assert process.wait() == 0
+
+
+def test_a_plan_is_whole_or_says_what_is_missing(tmp_path):
+    found = {"status": 0, "episodes": 100, "decisions": 72_000, "bytes": 4e9, "seconds": 3600, "validate": []}
+    figures = game_plan.figures(found, Plan())
+    assert [figures[f"plan_seed_{name}"].value for name in ("game_hours", "minutes", "mb")] == [100, 60, 4000]
+    assert game_plan.faults(found, Plan()) == []
+    assert "99 of 100 episodes" in game_plan.faults(found | {"episodes": 99}, Plan())[0]
+    assert "torn" in game_plan.faults(found | {"validate": ["a: torn"]}, Plan())[0]
+    with pytest.raises(ValueError, match="plan 'sead' must be one of"):
+        game_plan.run(Plan(plan="sead"), tmp_path)
 
 
 def test_unknown_faults_and_wrong_counts_are_refused(tmp_path):
