@@ -2,7 +2,7 @@
 
 python -m launch.cosmos info --model predict2.5-2b-action --devices 8 --device H200
 python -m launch.cosmos generate --model runs/cosmos/model --vae models/vae --start first.png --actions a.csv
-python -m launch.cosmos parity --record cosmos              # wants the extra parity; 3 minutes on a CPU
+python -m launch.cosmos parity --record cosmos              # wants the extra parity
 """
 
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ def verbs() -> dict[str, str]:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         if first.startswith('"""`'):
             verb, _, line = first.removeprefix('"""`').partition("`: ")
-            found[verb] = line
+            found[verb] = line.removesuffix("\"\"\"")
     return found
 
 

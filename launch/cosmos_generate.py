@@ -1,4 +1,4 @@
-"""`generate`: continues a picture or video under given actions into an mp4, chunk by chunk."""
+"""`generate`: continue a picture or video under given actions into an mp4, chunk by chunk."""
 
 import dataclasses
 import json
