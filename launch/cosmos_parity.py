@@ -1,4 +1,4 @@
-"""`parity`: compares our modules with diffusers' on random weights, and counts parameters."""
+"""`parity`: compare our modules with diffusers' on random weights, and count parameters."""
 
 import importlib
 import importlib.util
