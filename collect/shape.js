@@ -27,8 +27,13 @@ const HELD_TO_IDLE = [
 ];
 const HELD_OF_DOCUMENT = ['command', 'score', 'score-log', 'log', 'canvases'];
 
-const lacks = (object, path) =>
-  path.split('.').reduce((value, key) => value?.[key], object) === undefined;
+function lacks(object, path) {
+  try {
+    return path.split('.').reduce((value, key) => value?.[key], object) === undefined;
+  } catch {
+    return true; // a getter that misses something itself
+  }
+}
 
 // Names of what the page lacks, of which `a` is one aircraft.
 function missingParts(a) {
