@@ -7,6 +7,7 @@ Every part runs in a process of its own, so that peak memory is its own and one 
 other with it; what it measured is printed, and written to --out and to the record, when that part ends.
 """
 
+import itertools
 import multiprocessing
 import time
 from dataclasses import asdict
@@ -53,8 +54,8 @@ class Setting:
         del params
         return tuple(parallel.replicate(tree, self.devices) for tree in (self.trainer.init(trained), frozen))
 
-    def batches(self) -> tuple[Batch, jax.Array]:
-        """Clips of noise and a key for each, split over the devices."""
+    def batches(self) -> Batch:
+        """Clips of noise, split over the devices."""
         count = self.batch * self.devices
         shape = (self.model.latent_frames(self.config.frames), *self.model.latent_size(self.side, self.side))
         generator = np.random.default_rng(0)
@@ -63,8 +64,12 @@ class Setting:
         if self.model.action:
             wide = (count, self.config.frames - 1, self.model.action.width)
             actions = generator.standard_normal(wide, np.float32)
-        rows = Batch(latents.astype(np.float16), actions), jax.random.split(jax.random.key(2), count)
-        return tuple(parallel.split(tree, self.devices) for tree in rows)
+        return parallel.split(Batch(latents.astype(np.float16), actions), self.devices)
+
+    def keys(self, step: int) -> jax.Array:
+        """A key for each clip of a step, split over the devices."""
+        key = jax.random.fold_in(jax.random.key(2), step)
+        return parallel.split(jax.random.split(key, self.batch * self.devices), self.devices)
 
     @property
     def flops(self) -> float:
@@ -76,12 +81,12 @@ def train(setting: Setting) -> dict[str, Any]:
     """Seconds per step of a part, its TFLOP/s per device, peak memory and a loss that is finite."""
     config, update = setting.config, parallel.wrap(setting.trainer.update, "pmap", setting.devices, (0,))
     state, frozen = setting.state()
-    batch, keys = setting.batches()
+    batch, done = setting.batches(), itertools.count()
 
     def steps():
         nonlocal state
         for _ in range(config.steps):
-            state, _, metrics = update(state, batch, keys, frozen)
+            state, _, metrics = update(state, batch, setting.keys(next(done)), frozen)
         return metrics
 
     first, times = timed(steps, config.repeats)

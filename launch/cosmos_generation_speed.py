@@ -1,5 +1,6 @@
 """Frames per second that a Cosmos model with random weights generates: a part of `launch.cosmos_bench`."""
 
+import itertools
 import time
 from functools import partial
 from typing import Any
@@ -37,7 +38,11 @@ def measure(config: Bench) -> tuple[dict[str, Any], dict[str, records.Figure]]:
     print(f"decode: {figures['fps_decode'].value:.4g} frames/s", flush=True)
     for steps in config.sampler_steps:
         how = SampleConfig(steps) if steps > 4 else SampleConfig(steps, "euler", "few")
-        draw = partial(world.draw, known, mask, actions, jax.random.key(4), how)
+        numbers = itertools.count()
+
+        def draw(how=how, numbers=numbers):
+            return world.draw(known, mask, actions, jax.random.key(next(numbers)), how)
+
         first, seconds = timed(draw, config.repeats)
         tflops = steps * cost.forward_flops(model, config.frames, config.large, config.large, batch) / 1e12
         both = [a + b for a, b in zip(seconds, decode, strict=True)]
