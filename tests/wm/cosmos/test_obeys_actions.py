@@ -1,5 +1,4 @@
-"""A tiny model learns, from nothing, to do what the actions say: overfit, exchanged actions, few steps,
-adapters.
+"""A tiny model learns, from nothing, to do what the actions say; adapters teach it the opposite.
 
 Its world is made of latents directly: a bump on a grid of 4 x 4 that each latent frame moves by the sum of
 its four actions. Training takes half a minute on two idle cores.
