@@ -15,6 +15,8 @@ TAKEOFF_TO_CLIMB_S = 35.0  # from the start of the roll to phase CLIMB
 FULL_NM = LATERAL_NM + 0.3  # closer than this is as bad as it gets
 EDGE_NM = LATERAL_NM + 1.2  # ... and from here on, plus EDGE_GROWTH, harmless
 EDGE_GROWTH_NM_S = 0.008
+TRAIL_FULL_NM = LATERAL_NM + 0.1  # of two arrivals where one is cleared: both fly to the same final
+TRAIL_EDGE_NM = LATERAL_NM + 0.5
 CERTAIN_S = 50.0  # predictions weigh less from here to the end of the look-ahead
 LAST_WEIGHT = 0.3
 CLOSING_FT = 120.0  # added to the vertical minimum while a pair comes closer vertically
@@ -45,8 +47,10 @@ def _danger(v: View, at: Track, vertical_before, seconds, weight):
     own = jax.tree.map(lambda a: a[..., None], at)  # [N, C, 1]
     other = jax.tree.map(lambda a: a[None, None, :, 0], at)  # [1, 1, N]
     dx, dy = other.x - own.x, other.y - own.y
-    edge = EDGE_NM + EDGE_GROWTH_NM_S * seconds
-    near = jnp.clip((edge - jnp.hypot(dx, dy)) / (edge - FULL_NM), 0.0, 1.0)
+    in_trail = v.arrival[:, None, None] & v.arrival & (v.cleared[:, None, None] | v.cleared)
+    edge = jnp.where(in_trail, TRAIL_EDGE_NM, EDGE_NM + EDGE_GROWTH_NM_S * seconds)
+    full = jnp.where(in_trail, TRAIL_FULL_NM, FULL_NM)
+    near = jnp.clip((edge - jnp.hypot(dx, dy)) / (edge - full), 0.0, 1.0)
 
     gap = jnp.maximum(other.lowest - own.altitude, own.lowest - other.altitude)
     vertical = jnp.maximum(gap, 0.0)

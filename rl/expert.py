@@ -36,8 +36,9 @@ from wm.traffic import STEP_S
 PROFILE_NM = np.asarray([0.0, 5.0, 16.0, 30.0, 200.0])  # distance to go ...
 PROFILE_KT = np.asarray([135.0, 165.0, 190.0, 235.0, 270.0])  # ... and the speed flown there
 OUTSIDE_NM = 45.0  # arrivals outside the airspace count in the sequence from here
-LATE_S = 240.0
+LATE_S = 90.0
 FAR_S = 1e6
+FAR_FT = 1e5
 SHORTEST_FINAL_NM = 6.5
 SETTLING_NM = 0.8  # flown while turning onto the localiser
 SEQUENCE_KT = 180.0  # turns times of the landing sequence into distances
@@ -69,9 +70,10 @@ class ExpertParams:
     vector_nm: float = 26.0  # distance to go from which an arrival is vectored off its route
     leave_route: float = 1.0  # arrival beyond that distance: 6 times
     departure_heading: float = 25.0  # a departure taken off its route
-    keep_clearance: float = 15.0  # cancelling an approach that works
+    keep_clearance: float = 40.0  # cancelling an approach that works
     ils: float = 8.0  # what an approach clearance is worth
     altitude: float = 0.8  # per 1000 ft away from the profile
+    unusable: float = 6.0  # an altitude too low for any approach clearance
     speed: float = 0.7  # per 40 kt
     boundary: float = 30.0  # an arrival that is about to leave the airspace
     descent_ft_nm: float = 420.0  # steepest descent planned for
@@ -152,11 +154,16 @@ def _sequence(params: ExpertParams, v: View, memory: Memory, to_go):
 
 
 def _join_altitude(v: View, to_go):
-    """Highest level `[N]` that meets the glideslope from below where the path joins, at least level 1."""
+    """Highest level `[N]` that meets the glideslope from below where the path joins.
+
+    At least the lowest that an approach clearance accepts.
+    """
+    accepted = jnp.where(v.levels[None] >= v.intercept[:, None] - 1.0, v.levels[None], FAR_FT)
+    lowest = jnp.min(accepted, -1)
     meet = jnp.clip(to_go - 1.5, 6.5, 8.5)
     slope = v.runway_elevation + GRADIENT_FT_NM * meet - 100.0
-    below = jnp.where(v.levels[None] <= slope[:, None], v.levels[None], v.levels[1])
-    return jnp.max(jnp.maximum(below, v.levels[1]), -1)
+    below = jnp.where(accepted <= slope[:, None], accepted, 0.0)
+    return jnp.maximum(jnp.max(below, -1), lowest)
 
 
 def arrivals(params: ExpertParams, v: View, memory: Memory) -> tuple[Arrival, Memory]:
@@ -231,7 +238,8 @@ def _altitude_cost(params: ExpertParams, v: View, arrival: Arrival):
     aim = aim.at[:, ALTITUDE_0:HEADING_0].set(jnp.broadcast_to(v.levels, (n, commands.LEVELS)))
     high = aim - arrival.wanted_ft[:, None]
     weight = jnp.where(high > 0, 1.0, LOW_SHARE) * params.altitude / 1000.0
-    inbound = jnp.abs(high) * weight
+    unusable = aim < jnp.minimum(v.intercept, arrival.join_ft)[:, None] - 50.0
+    inbound = jnp.abs(high) * weight + jnp.where(unusable, params.unusable, 0.0)
     far = jnp.where(IS_ALTITUDE, 2.0, 0.0)
     own = jnp.maximum(v.assigned_altitude, 0.0)[:, None]
     aim_out = jnp.where(IS_ALTITUDE, aim, own)

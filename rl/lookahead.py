@@ -48,6 +48,7 @@ class View:
     target_heading: jax.Array
     target_speed: jax.Array
     assigned_altitude: jax.Array
+    intercept: jax.Array  # lowest assigned altitude that an approach clearance accepts
     assigned_speed: jax.Array
     speed_held: jax.Array
     vnav: jax.Array  # altitude follows the route's restrictions, so a descent may begin any time
@@ -123,6 +124,7 @@ def view(obs: dict) -> View:
         target_heading=heading + _angle(a, "target_turn"),
         target_speed=read(a, "speed_kt") + read(a, "target_acceleration_kt"),
         assigned_altitude=read(a, "assigned_altitude_ft"),
+        intercept=read(a, "assigned_altitude_ft") - read(a, "intercept_margin_ft"),
         assigned_speed=read(a, "assigned_speed_kt"),
         speed_held=flag("speed_mode_hold"),
         vnav=flag("altitude_mode_vnav"),

@@ -175,6 +175,15 @@ def test_expert_does_not_clear_an_approach_that_would_fail(change):
     assert verb_of(play("expert", one(**(INTERCEPT | change)))[0]) != ILS
 
 
+def test_expert_raises_an_arrival_to_where_an_approach_can_be_cleared():
+    low = {"altitude_ft": LEVELS_FT[0], "assigned_altitude_ft": LEVELS_FT[0]}
+    obs = one(**(INTERCEPT | low))
+    assert not obs["action_mask"]["verb"][0, ILS]
+    action, _ = play("expert", obs)
+    assert verb_of(action) == ALTITUDE
+    assert LEVELS_FT[int(action[2])] >= INTERCEPT["altitude_ft"]
+
+
 def test_expert_leaves_an_established_approach_alone():
     on_final = {
         "x_nm": 8.0,
@@ -242,6 +251,25 @@ def test_expert_separates_a_head_on_pair():
     assert verb_of(action) in (ALTITUDE, HEADING)
     apart = one(**(pair | {"y_nm": [20.0, 35.0]}))
     assert expert.prices(params, expert.remember(SLOTS), apart)[0][0, 0] < 10.0
+
+
+def test_two_arrivals_to_one_final_may_be_closer_than_others():
+    trail = INTERCEPT | {
+        "x_nm": [9.0, 12.7],
+        "y_nm": [0.0, 0.0],
+        "heading_rad": np.deg2rad(WEST_DEG),
+        "heading_mode": [tr.HEADING_LOCALIZER, tr.MODE_HOLD],
+        "approach_clearance": [True, False],
+        "phase": tr.DESCENT,
+    }
+
+    def worst(**change):
+        obs = one(**(trail | change))
+        view = expert.view(obs)
+        return float(expert.severity(view, expert.fly(view), jnp.arange(SLOTS))[1, 0])
+
+    assert worst() < worst(approach_clearance=False, heading_mode=tr.MODE_HOLD)
+    assert worst(x_nm=[9.0, 11.8]) > 0.9  # but not closer than the separation minimum
 
 
 def test_expert_spaces_the_later_of_two_arrivals():
