@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collect.slots import COLUMNS, FREE
+from collect.slots import FREE, width_for
 from collect.store import (
     TERMS,
     DataError,
@@ -55,12 +55,13 @@ class Episode:
 
 
 def load(
-    directories: Path | str | Sequence[Path | str], use: str = "train", columns: int = COLUMNS
+    directories: Path | str | Sequence[Path | str], use: str = "train", columns: int | None = None
 ) -> Iterator[Episode]:
     """Yield the episodes of `directories` (each a directory of recordings, or above some).
 
     `use` is what they are for, "train", "select" or "test": an episode whose seed is kept for
-    something else raises DataError, as does one with an aircraft beyond the first `columns`.
+    something else raises DataError, as does one with an aircraft beyond the first `columns`. Without
+    them an episode has as many as it needs: 64, and the largest sectors 128 (collect.slots.WIDTHS).
     """
     if use not in SEEDS:
         raise DataError(f"use={use!r} must be one of {', '.join(SEEDS)}")
@@ -82,7 +83,7 @@ def check_seed(seed: int, use: str, where: str) -> None:
         raise DataError(f"{where} has seed {seed}, kept for {owner}; {use} takes {low} to {high - 1}")
 
 
-def _episode(example: dict, where: str, use: str, columns: int) -> Episode:
+def _episode(example: dict, where: str, use: str, columns: int | None) -> Episode:
     meta, steps = example["episode_metadata"], example["steps"]
     observation = steps["observation"]
     seed = int(meta["seed"])
@@ -92,11 +93,12 @@ def _episode(example: dict, where: str, use: str, columns: int) -> Episode:
             f"{where} has schema {meta['schema_version']}, this code {tr.SCHEMA_VERSION}: update it"
         )
     static = json.loads(meta["static"])
-    slots = observation["slots"][:, :columns]
-    traffic = _struct(tr.Traffic, observation["traffic"], columns)
-    if observation["traffic"]["valid"][:, columns:].any():
-        used = int(np.flatnonzero(observation["traffic"]["valid"].any(0))[-1]) + 1
+    used = int(np.max(np.flatnonzero(observation["traffic"]["valid"].any(0)), initial=-1)) + 1
+    columns = width_for(used) if columns is None else columns
+    if used > columns:
         raise DataError(f"{where} has aircraft up to column {used}: load it with columns={used} or more")
+    slots = _fitted(observation["slots"], columns, FREE)
+    traffic = _struct(tr.Traffic, observation["traffic"], columns)
     scene = tr.Scene(
         traffic=traffic,
         runways=_struct(tr.Runways, observation["runways"], len(static["runways"])),
@@ -128,18 +130,42 @@ def _episode(example: dict, where: str, use: str, columns: int) -> Episode:
     )
 
 
+def widened(episode: Episode, columns: int) -> Episode:
+    """The same episode with more `columns`, so that it can be stacked with one that needs them."""
+    count = episode.slots.shape[1]
+    traffic = _struct(tr.Traffic, vars(episode.scene.traffic), columns)
+    action = episode.action.copy()
+    action[action[:, 0] == count, 0] = columns
+    events = np.pad(episode.events, [(0, 0), (0, columns - count), (0, 0)])
+    return dataclasses.replace(
+        episode,
+        scene=episode.scene.replace(traffic=traffic),
+        action=action,
+        events=events,
+        slots=_fitted(episode.slots, columns, FREE),
+    )
+
+
 def _text(value) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _struct(struct_class, stored: dict, size: int):
-    """Stored columns as a struct; fields that an older recording lacks get their defaults."""
+    """Stored columns as a struct; what an older recording lacks (fields, aircraft) gets its default."""
     shape = (*next(iter(stored.values())).shape[:-1], size)
     value = tr.empty(struct_class, shape, np)
     known = {
-        n: stored[n][..., :size].astype(s["dtype"]) for n, s in tr.schema(struct_class).items() if n in stored
+        n: _fitted(stored[n].astype(s["dtype"]), size, s["default"])
+        for n, s in tr.schema(struct_class).items()
+        if n in stored
     }
     return value.replace(**known)
+
+
+def _fitted(column: np.ndarray, size: int, fill) -> np.ndarray:
+    """The first `size` entries of `column [..., C]`, made up with `fill` where it has fewer."""
+    more = [(0, 0)] * (column.ndim - 1) + [(0, max(0, size - column.shape[-1]))]
+    return np.pad(column[..., :size], more, constant_values=fill)
 
 
 def by_column(slot_action: np.ndarray, slots: np.ndarray) -> np.ndarray:

@@ -109,8 +109,8 @@ class OpenScopeEnv(gymnasium.Env):
     ):
         if render_mode == "rgb_array" and picture_px is None:
             raise GameError('render_mode="rgb_array" needs a size: give picture_px=512')
-        if not 1 <= slots <= sl.COLUMNS:
-            raise GameError(f"slots of {slots} must be 1 to {sl.COLUMNS}")
+        if not 1 <= slots <= sl.WIDTHS[0]:
+            raise GameError(f"slots of {slots} must be 1 to {sl.WIDTHS[0]}")
         if frame_s <= 0 or abs(tr.FRAME_S / frame_s - round(tr.FRAME_S / frame_s)) > 1e-9:
             raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
         self.episode_s, self.render_mode = episode_s, render_mode
@@ -126,9 +126,9 @@ class OpenScopeEnv(gymnasium.Env):
         chosen = int(self.np_random.integers(TRAINING_SEEDS)) if seed is None else seed
         self.seed_played = chosen
         snapshot = self.game.reset(seed=chosen, **(options or {}))
-        self.columns = np.full(sl.COLUMNS, sl.FREE, np.int64)
+        self.columns = np.full(sl.width_for(len(snapshot.aircraft)), sl.FREE, np.int64)
         self.slots = np.full_like(self.slots, sl.FREE)
-        self._ledger = reward.empty_ledger(sl.COLUMNS)
+        self._ledger = reward.empty_ledger(len(self.columns))
         self._stray: set[tuple[int, int]] = set()
         self._routes, self._points = -1, 0.0
         overflow = self._settle(snapshot)
@@ -140,7 +140,6 @@ class OpenScopeEnv(gymnasium.Env):
 
         Raises GameError where the game stops or scores other points than its events have.
         """
-        before, columns = self.scene.traffic, self.columns
         command = command_text(
             action, self._playing.traffic, self.airport, self.game.static,
             self.snapshot.callsigns, self.snapshot.routes,
@@ -152,6 +151,8 @@ class OpenScopeEnv(gymnasium.Env):
                 f"the page shows {snapshot.score:g} points where its events add up to {self._points:g}: "
                 "this version of the game scores in a way the bridge does not know"
             )
+        self._make_room(snapshot)
+        before, columns = self.scene.traffic, self.columns
         overflow = self._settle(snapshot)
         events, stray = sl.events_of(snapshot, columns, self.columns)
         unpaid = [pair for pair in stray if pair[0] < 0 or pair not in self._stray]
@@ -178,13 +179,26 @@ class OpenScopeEnv(gymnasium.Env):
         truncated = bool(snapshot.time_s >= self.episode_s)
         return self._observation, sum(terms.values()), False, truncated, info
 
+    def _make_room(self, snapshot: Snapshot) -> None:
+        """Take a larger table of columns where those coming with a snapshot need one.
+
+        Most airports never do; judging every pair of the largest table costs milliseconds a decision.
+        """
+        lost = sl.assign(self.columns, sl.aircraft_ids(snapshot))[1]
+        width = sl.width_for(len(self.columns) + lost)
+        if lost and width > len(self.columns):
+            more = np.full(width - len(self.columns), sl.FREE)
+            self.columns = np.concatenate([self.columns, more])
+            self._ledger = sl.widen(self._ledger, width)
+            self.scene = sl.scene_of(self.snapshot, self.columns)
+
     def _settle(self, snapshot: Snapshot) -> int:
         """Take in a snapshot; return how many aircraft in play have no slot."""
         self.snapshot = snapshot
         self.columns, lost = sl.assign(self.columns, sl.aircraft_ids(snapshot))
         if lost:
             raise SectorFull(
-                f"{lost} aircraft more than the {sl.COLUMNS} that a recording holds: lower the traffic"
+                f"{lost} aircraft more than the {len(self.columns)} that a recording holds: lower the traffic"
             )
         if len(snapshot.routes) != self._routes:
             self.airport = sl.padded_airport(self.game.static, snapshot.routes)

@@ -63,7 +63,8 @@ class Job:
 def _row(env: OpenScopeEnv, overflow: int) -> dict:
     """The observation part of a step, from the environment's whole state."""
     scene, where = env.scene, {int(i): k for k, i in enumerate(env.slots) if i != FREE}
-    slots = np.asarray([where.get(int(i), -1) for i in env.columns], np.int32)
+    slots = np.full(store.COLUMNS, -1, np.int32)
+    slots[: len(env.columns)] = [where.get(int(i), -1) for i in env.columns]
 
     def columns(value, size):
         fields = {}
@@ -77,7 +78,7 @@ def _row(env: OpenScopeEnv, overflow: int) -> dict:
     since_spawn = np.full(store.STREAMS, -1, np.float32)
     since_spawn[: len(scene.since_spawn_s)] = scene.since_spawn_s
     row = {
-        "traffic": columns(scene.traffic, len(env.columns)),
+        "traffic": columns(scene.traffic, store.COLUMNS),
         "runways": columns(scene.runways, store.RUNWAYS),
         "since_spawn_s": since_spawn,
         "wind_speed_kt": scene.wind_speed_kt,

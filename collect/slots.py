@@ -1,18 +1,21 @@
 """Where each aircraft sits: snapshots of the game, ragged, as padded structs of wm.traffic.
 
-Two tables of slots are kept for an episode: `COLUMNS` hold every aircraft from spawn to removal
+Two tables of slots are kept for an episode: C columns hold every aircraft from spawn to removal
 (recording, reward), and the environment's N slots hold those in play (observation, action).
 Letters: C columns, K sub-steps, N slots, m aircraft seen during a step.
 """
 
+import jax
 import numpy as np
 
 from collect.snapshot import Snapshot
 from wm import airport as ap
+from wm import pairs, reward
 from wm import traffic as tr
 from wm.traffic import Scene
 
-COLUMNS = 64
+WIDTHS = (64, 128)  # numbers of columns: the first that holds all aircraft; the largest is recorded
+COLUMNS = WIDTHS[-1]
 ROUTES, LEGS = 64, 48  # tables start this large, so that new routes do not change array shapes
 FREE = -1
 
@@ -30,6 +33,24 @@ def assign(slots: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, int]:
     placed = min(len(fresh), len(was_free))
     slots[was_free[:placed]] = fresh[:placed]
     return slots, len(fresh) - placed
+
+
+def width_for(aircraft: int) -> int:
+    """The smallest table of columns that holds so many aircraft; the largest where none does."""
+    return next((width for width in WIDTHS if width >= aircraft), WIDTHS[-1])
+
+
+def widen(ledger: reward.Ledger, columns: int) -> reward.Ledger:
+    """The same counts for a table of more `columns`; the new ones are unused."""
+    wide = jax.tree.map(np.array, reward.empty_ledger(columns))
+    count = len(ledger.id)
+    for name in ("id", "scored", "unimpeded_s", "due"):
+        getattr(wide, name)[:count] = getattr(ledger, name)
+    apart = {
+        name: pairs.widen(np.asarray(getattr(ledger, name)), columns, reward.SEPARATED_FRAMES)
+        for name in ("apart_game", "apart_raw")
+    }
+    return wide.replace(**apart)
 
 
 def place(struct_class, table: np.ndarray, ids: np.ndarray, slots: np.ndarray):

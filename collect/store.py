@@ -6,8 +6,9 @@ One episode is one record in one file; a directory has one writer, and readers j
     for step in source[0]["steps"]: ...          # as any RLDS data set; dataset.load is much faster
 
 Step t holds the observation at its start, the action taken and what came of it; the last step has
-the final observation and a no-op. Aircraft keep one of 64 columns from spawn to removal; values
-are rounded on writing (see STEPS), times and integers are exact.
+the final observation and a no-op. Aircraft keep one of 128 columns (of 64 in recordings made before
+there were that many) from spawn to removal; values are rounded on writing (see STEPS), times and
+integers are exact.
 """
 
 import errno
@@ -61,8 +62,10 @@ def _columns(struct_class, size: int) -> dict:
     }
 
 
-def features(picture_px: int | None = None, pictures: int = 1) -> tfds.features.FeaturesDict:
-    """The features of a data set, with pictures of that size or without.
+def features(
+    picture_px: int | None = None, pictures: int = 1, columns: int = COLUMNS
+) -> tfds.features.FeaturesDict:
+    """The features of a data set, with pictures of that size or without, and room for `columns` aircraft.
 
     `observation/picture` shows the start of a step, `observation/picture_page` says which page its data
     blocks are on (collect.pictures). Of several `pictures` a decision the others follow in `between`, as
@@ -70,14 +73,14 @@ def features(picture_px: int | None = None, pictures: int = 1) -> tfds.features.
     """
     f = tfds.features
     observation = {
-        "traffic": f.FeaturesDict(_columns(tr.Traffic, COLUMNS)),
+        "traffic": f.FeaturesDict(_columns(tr.Traffic, columns)),
         "runways": f.FeaturesDict(_columns(tr.Runways, RUNWAYS)),
         "since_spawn_s": f.Tensor(shape=(STREAMS,), dtype=np.float32),
         "wind_speed_kt": f.Scalar(np.float32),
         "wind_from_rad": f.Scalar(np.float32),
         "time_s": f.Scalar(np.float32),
         "score": f.Scalar(np.float32),
-        "slots": f.Tensor(shape=(COLUMNS,), dtype=np.int32),
+        "slots": f.Tensor(shape=(columns,), dtype=np.int32),
         "overflow": f.Scalar(np.int32),
     }
     between = {}
@@ -134,13 +137,19 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     that holds something else, OSError where the disk is full (nothing stored is lost).
     """
 
-    def __init__(self, directory: Path | str, picture_px: int | None = None, pictures: int = 1):
+    def __init__(
+        self,
+        directory: Path | str,
+        picture_px: int | None = None,
+        pictures: int = 1,
+        columns: int = COLUMNS,
+    ):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(directory)
         self._turn = threading.Lock()  # pages of one process write one after the other
         try:
-            self._begin(directory, features(picture_px, pictures))
+            self._begin(directory, features(picture_px, pictures, columns))
         except BaseException:
             self.close()
             raise
@@ -152,8 +161,8 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
             found = open_directory(directory).info.features
             if _layout(found) != _layout(wanted):
                 raise DataError(
-                    f"{directory} holds recordings of another layout (schema or pictures): record "
-                    "into a new directory"
+                    f"{directory} holds recordings of another layout (schema, pictures or number of "
+                    "aircraft): record into a new directory"
                 )
         identity = tfds.core.dataset_info.DatasetIdentity(
             name=NAME, version=tfds.core.Version(VERSION), data_dir=str(directory), module_name=""

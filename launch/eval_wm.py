@@ -42,20 +42,32 @@ class WorldModelEvaluation:
 
 
 def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
-    """Recordings by airport, in the order of `airports`; raises DataError where one has none."""
-    names = [f.name for f in dataclasses.fields(Recording) if f.name != "traffic_rate"]
-    found: dict[str, list[Recording]] = {icao: [] for icao in airports}
+    """Recordings by airport, in the order of `airports`; raises DataError where one has none.
+
+    Those of one airport have equally many columns.
+    """
+    found: dict[str, list[dataset.Episode]] = {icao: [] for icao in airports}
     for episode in dataset.load(list(paths), use):
         if episode.icao in found:
-            columns = {n: getattr(episode, n) for n in names}
-            rate = episode.metadata["traffic"]
-            found[episode.icao].append(Recording(**columns, traffic_rate=rate))
+            found[episode.icao].append(episode)
     for icao, episodes in found.items():
         if not episodes:
             raise dataset.DataError(
                 f"no recording of {icao} for {use} under {', '.join(map(str, paths))}: record some "
                 "or leave it out of --airports"
             )
+    return {icao: _recordings(episodes) for icao, episodes in found.items()}
+
+
+def _recordings(episodes: list[dataset.Episode]) -> list[Recording]:
+    """Episodes as the world model takes them, all with the columns of the widest."""
+    names = [f.name for f in dataclasses.fields(Recording) if f.name != "traffic_rate"]
+    widest = max(episode.slots.shape[1] for episode in episodes)
+    found = []
+    for episode in episodes:
+        wide = dataset.widened(episode, widest)
+        columns = {n: getattr(wide, n) for n in names}
+        found.append(Recording(**columns, traffic_rate=episode.metadata["traffic"]))
     return found
 
 

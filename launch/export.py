@@ -7,6 +7,7 @@
 Packing keeps the whole state and every pixel (collect/export.py). What is there already is skipped.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -92,29 +93,29 @@ def pack(config: Pack) -> str:
 
 
 def unpack(config: Unpack) -> str:
-    """Record what is missing from packed files; returns what was done."""
+    """Record what is missing from packed files, a directory per layout; returns what was done."""
     paths = sorted(config.data.glob(f"*{SUFFIX}"))
     if not paths:
         raise DataError(f"{config.data} holds no packed episodes: make some with launch.export pack")
     have = store.stored_keys(store.written_directories(config.out))
-    writer = None
-    try:
+    writers: dict[tuple, store.EpisodeWriter] = {}
+    with contextlib.ExitStack() as stack:
         for path in runs.track(paths, "episode"):
             example = export.read(path)
-            if writer is None:
-                writer = store.EpisodeWriter(config.out / "worker-000", *view_of(example))
+            layout = layout_of(example)
+            if layout not in writers:
+                directory = config.out / f"worker-{len(writers):03d}"
+                writers[layout] = stack.enter_context(store.EpisodeWriter(directory, *layout))
             if example["episode_metadata"]["key"].decode() not in have:
-                writer.write(as_written(example))
-    finally:
-        if writer is not None:
-            writer.close()
+                writers[layout].write(as_written(example))
     return f"{len(paths)} episodes in {config.out}"
 
 
-def view_of(example: dict) -> tuple[int | None, int]:
-    """Side and number of the pictures of an episode, as store.EpisodeWriter takes them."""
+def layout_of(example: dict) -> tuple[int | None, int, int]:
+    """Side and number of an episode's pictures and its columns, as store.EpisodeWriter takes them."""
     view = json.loads(example["episode_metadata"]["about"]).get("view")
-    return (None, 1) if view is None else (view["px"], view["each"])
+    columns = example["steps"]["observation"]["slots"].shape[1]
+    return (None, 1, columns) if view is None else (view["px"], view["each"], columns)
 
 
 def as_written(example: dict) -> dict:

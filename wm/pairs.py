@@ -21,3 +21,13 @@ def both_sides(per_aircraft):
     """(first, second) of every pair: `[..., N]` as `[..., 1, N]` and `[..., D, N]`."""
     index = second_slot(per_aircraft.shape[-1])
     return per_aircraft[..., None, :], per_aircraft.at[..., index].get(mode="promise_in_bounds")
+
+
+def widen(table: np.ndarray, slots: int, fill) -> np.ndarray:
+    """A table of pairs `[D, N]` as one for `slots` >= N aircraft; the pairs that are new hold `fill`."""
+    count = table.shape[1]
+    known = once(count)
+    first, second = np.broadcast_to(np.arange(count), known.shape)[known], second_slot(count)[known]
+    square = np.full((slots, slots), fill, table.dtype)
+    square[first, second] = square[second, first] = table[known]
+    return square[np.arange(slots), second_slot(slots)]

@@ -53,8 +53,18 @@ def example(answer: str, static: dict, seed: int = 7, steps: int = 6, slots: int
     return {"steps": rows, "episode_metadata": metadata}
 
 
-def write(directory, examples) -> None:
+def narrow(example: dict, columns: int = 64) -> dict:
+    """The same episode as a recorder of fewer columns left it."""
+    steps = [{**step, "observation": dict(step["observation"])} for step in example["steps"]]
+    for step in steps:
+        seen = step["observation"]
+        seen["traffic"] = {name: column[:columns] for name, column in seen["traffic"].items()}
+        seen["slots"] = seen["slots"][:columns]
+    return {**example, "steps": steps}
+
+
+def write(directory, examples, **layout) -> None:
     """Store episodes in a new directory."""
-    with store.EpisodeWriter(directory) as writer:
+    with store.EpisodeWriter(directory, **layout) as writer:
         for one in examples:
             writer.write(one)

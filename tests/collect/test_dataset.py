@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import episodes
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -79,7 +80,7 @@ def test_plain_tfds_reads_it_without_tensorflow(tmp_path, one):
     steps = list(source[1]["steps"])
     assert [bool(s["is_first"]) for s in steps] == [True] + [False] * 6
     assert steps[3]["reward"] == 10
-    assert steps[0]["observation"]["traffic"]["x_nm"].shape == (64,)
+    assert steps[0]["observation"]["traffic"]["x_nm"].shape == (128,)
     assert "tensorflow" not in sys.modules
 
 
@@ -129,6 +130,44 @@ def test_too_few_columns_are_refused(tmp_path, one):
         list(dataset.load(tmp_path, columns=10))
     (episode,) = dataset.load(tmp_path, columns=11)
     assert episode.scene.traffic.x_nm.shape == (7, 11)
+
+
+def test_recordings_of_fewer_columns_say_the_same(tmp_path, one):
+    episodes.write(tmp_path / "wide", [one()])
+    episodes.write(tmp_path / "narrow", [episodes.narrow(one(8))], columns=64)
+    assert faults(tmp_path / "narrow") == []
+    for width in (None, 64, 128):
+        narrow, wide = dataset.load(tmp_path, columns=width)
+        assert narrow.slots.shape == wide.slots.shape == (7, width or 64)
+        jax.tree.map(np.testing.assert_array_equal, narrow.scene, wide.scene)
+        for name in ("action", "events", "slots", "command"):
+            np.testing.assert_array_equal(getattr(narrow, name), getattr(wide, name))
+
+
+def test_an_episode_is_as_wide_as_its_aircraft_need(tmp_path, one):
+    example = one()
+    for step in example["steps"]:
+        traffic, slots = step["observation"]["traffic"], step["observation"]["slots"]
+        for column in (*traffic.values(), slots):
+            column[100] = column[0]
+        traffic["id"][100], slots[100] = 999, -1
+    episodes.write(tmp_path / "full", [example])
+    episodes.write(tmp_path / "empty", [one(8)])
+    empty, full = dataset.load(tmp_path)
+    assert (empty.slots.shape[1], full.slots.shape[1]) == (64, 128)
+    assert (full.scene.traffic.id[:, 100] == 999).all()
+    wide = dataset.widened(empty, 128)
+    (expected,) = dataset.load(tmp_path / "empty", columns=128)
+    jax.tree.map(np.testing.assert_array_equal, wide.scene, expected.scene)
+    for name in ("action", "events", "slots"):
+        np.testing.assert_array_equal(getattr(wide, name), getattr(expected, name))
+
+
+def test_recordings_of_another_width_are_not_mixed_in(tmp_path, one):
+    episodes.write(tmp_path, [episodes.narrow(one())], columns=64)
+    with pytest.raises(store.DataError, match=r"number of aircraft\): record into a new directory"):
+        store.EpisodeWriter(tmp_path)
+    assert len(store.shards(tmp_path)) == 1
 
 
 def test_a_torn_episode_is_named_and_the_others_stay(tmp_path, one):

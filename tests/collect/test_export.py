@@ -76,6 +76,17 @@ def test_packed_episodes_make_the_same_recording(pictured, tmp_path, capsys):
     assert [episode.seed for episode in dataset.load(back)] == [7, 8]
 
 
+def test_episodes_of_several_widths_are_unpacked_side_by_side(tmp_path, stored_answer, static):
+    data, packed, back = tmp_path / "data", tmp_path / "packed", tmp_path / "back"
+    one, other = (episodes.example(stored_answer("kabq_start"), static, seed) for seed in (7, 8))
+    episodes.write(data / "narrow", [episodes.narrow(one)], columns=64)
+    episodes.write(data / "wide", [other])
+    command.main(["pack", "--data", str(data), "--out", str(packed)])
+    command.main(["unpack", "--data", str(packed), "--out", str(back)])
+    for (_, one), (_, other) in zip(command.examples(data), command.examples(back), strict=True):
+        same(one, other)
+
+
 def test_a_video_shows_every_picture_in_order(pictured, tmp_path):
     command.main(["video", "--data", str(pictured), "--out", str(tmp_path / "videos")])
     one, _ = sorted((tmp_path / "videos").iterdir())

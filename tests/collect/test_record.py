@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -307,7 +308,7 @@ def test_two_tasks_record_all_episodes_once(tmp_path):
 
 @pytest.mark.openscope
 def test_a_sector_that_is_too_full_ends_its_episode_and_no_more(monkeypatch):
-    monkeypatch.setattr(slots, "COLUMNS", 13)  # kabq starts with 12
+    monkeypatch.setattr(slots, "WIDTHS", (12, 13))  # kabq starts with 12
     env = OpenScopeEnv(slots=12)
     try:
         example = play(env, Descend(), Job("kabq", 1, "descend", traffic=10.0, slots=12))
@@ -319,6 +320,23 @@ def test_a_sector_that_is_too_full_ends_its_episode_and_no_more(monkeypatch):
     assert times == [5.0 * t for t in range(len(times))]
     assert len(times) > 2
     assert [step["is_last"] for step in example["steps"]] == [False] * (len(times) - 1) + [True]
+
+
+@pytest.mark.openscope
+def test_a_table_that_grew_judges_as_one_that_was_wide(monkeypatch):
+    job, played = Job("kabq", 1, "descend", traffic=10.0, episode_s=600.0, slots=12), []
+    for widths in ((12, 128), (128,)):
+        monkeypatch.setattr(slots, "WIDTHS", widths)
+        env = OpenScopeEnv(slots=12)
+        try:
+            played.append(play(env, Descend(), job))
+        finally:
+            env.close()
+    assert len(env.columns) == 128
+    grown, wide = ([step["observation"] | step["terms"] for step in one["steps"]] for one in played)
+    aircraft = [step["traffic"]["valid"].sum() for step in grown]
+    assert min(aircraft) <= 12 < max(aircraft)
+    jax.tree.map(np.testing.assert_array_equal, grown, wide)
 
 
 @pytest.mark.openscope

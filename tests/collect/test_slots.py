@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from collect import slots as sl
 from collect.snapshot import parse
+from wm import reward
 from wm import traffic as tr
 
 
@@ -100,3 +102,22 @@ def test_short_frames_are_read_at_lock_step_s_times(stored_answer):
     found = sl.substeps_of(dataclasses.replace(snapshot, substeps=smooth), ids)
     for name in tr.schema(tr.SubSteps):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_table_of_columns_is_as_wide_as_it_must_be():
+    assert [sl.width_for(n) for n in (0, 64, 65, 128, 129)] == [64, 64, 128, 128, 128]
+
+
+def test_a_loss_that_goes_on_is_not_counted_again_in_a_wider_table():
+    ledger = jax.tree.map(np.array, reward.empty_ledger(4))
+    ledger.id[:] = [7, 8, 9, sl.FREE]
+    ledger.scored[1], ledger.due[1], ledger.unimpeded_s[1] = 4, True, 600.0
+    violating = np.zeros((2, 4), bool)
+    violating[0, 1] = True  # columns 1 and 2
+    ledger = ledger.replace(apart_game=reward.count_frame(ledger.apart_game, 0, violating)[0])
+    wide = sl.widen(ledger, 8)
+    assert wide.id.tolist() == [7, 8, 9] + [sl.FREE] * 5
+    assert (wide.scored[1], wide.due[1], wide.unimpeded_s[1]) == (4, True, 600.0)
+    assert np.argwhere(np.asarray(wide.apart_game) != reward.SEPARATED_FRAMES).tolist() == [[0, 1]]
+    same = jax.tree.map(np.shape, reward.empty_ledger(8))
+    assert jax.tree.map(np.shape, wide) == same

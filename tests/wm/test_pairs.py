@@ -25,3 +25,19 @@ def test_batches_lead():
     assert first.shape == (2, 1, 5)
     assert second.shape == (2, 2, 5)
     np.testing.assert_array_equal(second[1, 1], [7, 8, 9, 5, 6])
+
+
+@pytest.mark.parametrize(("slots", "more"), [(1, 4), (4, 4), (4, 9), (5, 8), (8, 16)])
+def test_a_wider_table_says_the_same_of_the_same_pairs(slots, more):
+    def entries(table):
+        count = table.shape[1]
+        first, second = np.broadcast_to(np.arange(count), table.shape), pairs.second_slot(count)
+        keep = pairs.once(count)
+        met = zip(first[keep].tolist(), second[keep].tolist(), table[keep].tolist(), strict=True)
+        return {frozenset(pair[:2]): pair[2] for pair in met}
+
+    table = np.arange(100, 100 + slots * (slots // 2), dtype=np.uint8).reshape(slots // 2, slots)
+    wide = pairs.widen(table, more, 7)
+    assert wide.dtype == table.dtype
+    known, found = entries(table), entries(wide)
+    assert found == dict.fromkeys(map(frozenset, itertools.combinations(range(more), 2)), 7) | known
