@@ -211,6 +211,8 @@ class Shapes:
     size: int = 64
     frames: int = 17
     shapes: int = 2
+    drifters: int = 1
+    """Further shapes that nobody commands, see `wm.cosmos.shapes`."""
     vae_width: int | None = None
     """Channels of the autoencoder's first level; left out: as many as the model's own has."""
     vae_clips: int = 1024

@@ -5,10 +5,13 @@
 
 The run folder receives
 
-    config.json       what was asked for metrics.jsonl     one line per step (loss, gradient norms, samples/s,
-    TFLOP/s and MFU per device), one per epoch curves.png        losses over steps epoch-0001.png    held-out
-    clips: the truth above what the model draws results.json      figures of the end of the run, speed,
-    versions model/            the weights, adapters merged, ready for `generate`, `export` and --init
+    config.json       what was asked for
+    metrics.jsonl     one line per step (loss, gradient norms, samples/s, TFLOP/s and MFU per device), and one
+                      per epoch
+    curves.png        losses over steps
+    epoch-0001.png    held-out clips: the truth above what the model draws
+    results.json      figures of the end of the run, speed, versions
+    model/            the weights, adapters merged, ready for `generate`, `export` and --init
     resume/           everything needed to go on as if nothing had happened, after every epoch
 """
 
@@ -143,6 +146,18 @@ def restore(run: Run, fresh: TrainState) -> TrainState:
     shapes = jax.eval_shape(lambda: fresh)
     folder = run.config.directory / "resume"
     return run.place(checkpoints.restore(folder, shapes, config=run.record()))
+
+
+def saved_variables(config: Finetune) -> tuple[Judge, dict, dict]:
+    """A finished run's judge, and its variables twice: their running mean, and as the last step left them.
+
+    Adapters are beside the kernels that they adapt.
+    """
+    run, first_state = make(config)
+    state, frozen = first_state()
+    state = restore(run, state)
+    mean, last = (run.trainer.variables(*_alone(run, (x, frozen))) for x in (_best(state), state.trained))
+    return Judge(run), mean, last
 
 
 def saved_step(config: Finetune) -> int | None:

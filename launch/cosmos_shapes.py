@@ -5,9 +5,11 @@
 Below --out come
 
     clips/          the data, in the format that `finetune` reads; clips/truth.npy holds the true positions
-    vae/            the autoencoder's weights, vae.png what it gives back run/            the fine-tuning run
-    from random weights, see `finetune` drawn.png       test clips: the truth, under their own actions, under
-    another clip's, in four steps, in one results.json    position errors of all of these
+    vae/            the autoencoder's weights, vae.png what it gives back
+    run/            the fine-tuning run from random weights, see `finetune`
+    drawn.png       test clips: the truth, under their own actions, under another clip's, in few steps
+    results.json    position errors of all of these, and how solid the drifters are
+    few/ opposite/ ...  further runs, see `launch.cosmos_shapes_further`
 """
 
 import multiprocessing
@@ -25,9 +27,10 @@ import numpy as np
 from configs import cli
 from configs.cosmos import Finetune, Shapes
 from launch import parallel, records, runs
-from launch.cosmos_finetune import train
+from launch.cosmos_finetune import saved_variables, train
 from launch.cosmos_latents import Coder
 from launch.cosmos_samples import Judge, sampler, save_grid
+from launch.cosmos_shapes_further import begun, by_heart, opposite
 from wm import checkpoints
 from wm.cosmos import clips, fit_vae, shapes, weights
 from wm.cosmos.config import ModelConfig, resolve
@@ -104,29 +107,41 @@ def show_vae(model: ModelConfig, params: Any, frames: np.ndarray, path: Path) ->
 
 
 def measure(
-    config: Shapes, judge: Judge, params: dict
+    config: Shapes, world: World, judge: Judge, variables: dict, last: dict
 ) -> tuple[dict[str, records.Figure], dict[str, np.ndarray]]:
-    """Figures and drawn videos of the test clips, under their own and under other clips' actions."""
-    run, rows, variables = judge.run, judge.rows, {"params": params}
+    """Figures and drawn videos of the test clips.
+
+    Under their own and under other clips' actions; in few steps, plain ones and such as the model has learned
+    the size of; and by the weights of the `last` step instead of their running mean, `variables`.
+    """
+    run, rows = judge.run, judge.rows
     truth = np.load(config.out / "clips" / "truth.npy")[rows]
     actions = run.actions(rows)
 
-    def drawn(actions: np.ndarray, how: SampleConfig) -> np.ndarray:
+    def drawn(variables: dict, actions: np.ndarray, how: SampleConfig) -> np.ndarray:
         return run.coder.decode(judge.draw(variables, rows, actions, how))
 
+    many = sampler(run)
     videos = {
         "vae": run.coder.decode(np.asarray(run.data.latents[rows], np.float32)),
-        "true_actions": drawn(actions, sampler(run)),
-        "shuffled_actions": drawn(np.roll(actions, 1, axis=0), sampler(run)),
+        "true_actions": drawn(variables, actions, many),
+        "shuffled_actions": drawn(variables, np.roll(actions, 1, axis=0), many),
+        "last_step": drawn(last, actions, many),
     }
-    if config.shortcut_share:
-        for name, steps in (("4_steps", 4), ("1_step", 1)):
-            videos[name] = drawn(actions, SampleConfig(steps, "euler", "few"))
-    errors = {name: shapes.position_error(video, truth) for name, video in videos.items()}
+    for steps in (4, 1):
+        videos[f"{steps}_plain"] = drawn(variables, actions, replace(many, steps=steps))
+        if config.shortcut_share:
+            videos[f"{steps}_learned"] = drawn(variables, actions, SampleConfig(steps, "euler", "few"))
+    errors = {name: shapes.position_error(video, truth, world) for name, video in videos.items()}
     figures = {
         f"shapes_position_error_{name}": records.bootstrap(error, "px", seed=0)
         for name, error in errors.items()
     }
+    if world.drifters:
+        figures |= {
+            f"shapes_drifter_solidity_{name}": records.bootstrap(shapes.solidity(video, world), "", seed=0)
+            for name, video in videos.items()
+        }
     pairs = np.stack([errors["shuffled_actions"], errors["true_actions"]], axis=1)
     ratio = records.bootstrap(pairs, "", seed=0, statistic=lambda x: x[:, 0].sum() / x[:, 1].sum())
     return figures | {"shuffled_action_error_ratio_shapes": ratio}, videos
@@ -148,7 +163,7 @@ def finetune_config(config: Shapes) -> Finetune:
         shortcut_share=config.shortcut_share,
         remat="none",
         devices=1,
-        resume=checkpoints.latest_step(config.out / "run" / "resume") is not None,
+        resume=begun(config.out / "run"),
         minutes=config.minutes,
         save_every=config.epochs,
         holdout=config.test,
@@ -162,7 +177,7 @@ def finetune_config(config: Shapes) -> Finetune:
 def learn(config: Shapes) -> dict[str, Any]:
     """All of it; returns and writes the results."""
     begin = time.perf_counter()
-    world = World(size=config.size, frames=config.frames, shapes=config.shapes)
+    world = World(config.size, config.frames, config.shapes, config.drifters)
     model, _ = resolve(config.model)
     if config.vae_width:
         model = replace(model, vae=replace(model.vae, base_dim=config.vae_width))
@@ -178,19 +193,27 @@ def learn(config: Shapes) -> dict[str, Any]:
     stage("clips", make_clips, config, world, config.out / "clips")
     stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
     options = finetune_config(config)
-    trained, judge = stage("training", train, options)
-    params = weights.load(config.out / "run" / "model").params
-    figures, videos = stage("judging", measure, config, judge, params)
-    save_grid(config.out / "drawn.png", *videos.values(), clips=4)
+    trained, _ = stage("training", train, options)
+    judge, *variables = saved_variables(options)
+    figures, videos = stage("judging", measure, config, world, judge, *variables)
     minutes = (time.perf_counter() - begin) / 60
     if not options.resume:
         figures["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
-    shown = {name: asdict(figure) for name, figure in figures.items()}
-    results = {"config": cli.to_json(config), "figures": shown, "seconds": seconds, "training": trained}
-    runs.write_results(config.out, results)
-    if config.record:
-        records.write(config.record, figures)
-    return shown
+    save_grid(config.out / "drawn.png", *videos.values(), clips=4)
+
+    def store() -> dict[str, Any]:
+        shown = {name: asdict(figure) for name, figure in figures.items()}
+        results = {"config": cli.to_json(config), "figures": shown, "seconds": seconds, "training": trained}
+        runs.write_results(config.out, results)
+        if config.record:
+            records.write(config.record, figures)
+        return shown
+
+    store()
+    figures |= stage("by heart", by_heart, config, options, world)
+    store()
+    figures |= stage("opposite", opposite, config, options, world, judge)
+    return store()
 
 
 def main(argv: list[str]) -> None:

@@ -30,7 +30,7 @@ def test_a_seed_is_a_clip():
 
 def test_positions_are_read_off_pictures_to_a_fraction_of_a_pixel():
     clips, centres = some(World())
-    errors = shapes.position_error(np.stack([clip.frames for clip in clips]), centres)
+    errors = shapes.position_error(np.stack([clip.frames for clip in clips]), centres, World())
     assert np.median(errors) < 0.15
     assert errors.max() < 1.0  # shapes that overlap
 
@@ -39,16 +39,35 @@ def test_other_commands_lead_somewhere_else():
     """What obeying is measured against: replayed under another clip's commands, shapes are pixels off."""
     clips, centres = some(World())
     frames = np.stack([clip.frames for clip in clips])
-    assert shapes.position_error(np.roll(frames, 1, 0), centres).mean() > 5.0
+    assert shapes.position_error(np.roll(frames, 1, 0), centres, World()).mean() > 5.0
 
 
 def test_what_is_not_there_is_not_found():
     empty = np.broadcast_to(np.rint(shapes.GROUND).astype(np.uint8), (1, 3, 64, 64, 3))
     assert np.isnan(shapes.locate(empty, 2)).all()
-    assert shapes.position_error(empty, np.full((1, 3, 2, 2), 20.0)) == pytest.approx(32.0)
+    assert shapes.position_error(empty, np.full((1, 3, 2, 2), 20.0), World()) == pytest.approx(32.0)
 
 
-@pytest.mark.parametrize(("change", "message"), [({"shapes": 4}, "1 to 3"), ({"size": 16}, "four radii")])
+def test_drifters_are_solid_and_their_moves_are_not_told():
+    world = World(drifters=1)
+    clips, centres = some(world)
+    frames = np.stack([clip.frames for clip in clips])
+    assert clips[0].actions.shape == (world.frames - 1, 2 * world.shapes)
+    assert centres.shape[2] == 3
+    assert np.median(shapes.solidity(frames, world)) > 0.9  # less where another shape hides them
+    assert shapes.position_error(frames, centres, world).max() < 1.5
+
+
+def test_an_average_over_futures_has_no_drifter():
+    world = World(drifters=1)
+    frames = np.stack([clip.frames for clip in some(world, 40)[0]]).mean(0, keepdims=True)
+    assert shapes.solidity(np.rint(frames).astype(np.uint8), world)[0] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"shapes": 2, "drifters": 2}, "together 3 at most"), ({"size": 16}, "four radii")],
+)
 def test_impossible_worlds_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         World(**change)
