@@ -205,7 +205,7 @@ class Shapes:
 
     out: Path = Path("runs/shapes")
     model: str = "mini"
-    clips: int = 4096
+    clips: int = 32768
     test: int = 64
     """Further clips, never trained on, that the figures are of."""
     size: int = 64
@@ -221,7 +221,7 @@ class Shapes:
     vae_batch: int = 12
     vae_minutes: float | None = None
     """Ends the training of the autoencoder early."""
-    epochs: int = 48
+    epochs: int = 24
     batch: int = 64
     minutes: float | None = None
     """Ends the training of the model early, after an epoch."""

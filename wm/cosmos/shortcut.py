@@ -3,7 +3,7 @@
 Shortcut models (Frans et al., 2024): told its step size d, the network predicts the mean velocity from t to
 t - d. For d = 0 that is the plain flow. For d > 0 the target is two steps of half the size by a running
 mean of the network itself; so one step of the whole way is learned from two, these from four, and so on,
-without a teacher.
+without a teacher. The two halves of the smallest step are of the flow itself.
 """
 
 from collections.abc import Callable
@@ -39,6 +39,11 @@ class ShortcutConfig:
             raise ValueError(f"share is {self.share}, must be between 0 and 1")
         if self.doublings < 1:
             raise ValueError(f"doublings is {self.doublings}, must be at least 1")
+
+    @property
+    def smallest(self) -> float:
+        """The smallest step that is learned."""
+        return 2.0 ** (1 - self.doublings)
 
 
 def draw_steps(keys: jax.Array, config: ShortcutConfig) -> tuple[jax.Array, jax.Array]:
@@ -80,19 +85,20 @@ def losses(
     times = jnp.where(is_step, step_times, flow.draw_times(plain_keys, config.flow))
 
     noisy = flow.mix(latents, noise, times, condition_mask)
-    halves = jax.lax.stop_gradient(_two_halves(target, noisy, times, condition_mask, steps))
+    halves = jax.lax.stop_gradient(_two_halves(target, noisy, times, condition_mask, steps, config))
     goal = jnp.where(_wide(is_step), halves, noise - latents)
     errors = jnp.square(network(noisy, times, condition_mask, steps) - goal)
     weight = jnp.where(is_step, 1.0, flow.weights(times, config.flow))
     return weight * flow.frame_mean(errors, condition_mask)
 
 
-def _two_halves(target, noisy, times, condition_mask, steps):
+def _two_halves(target, noisy, times, condition_mask, steps, config):
     """Mean velocity of two steps of half the size."""
     half = steps / 2
-    first = target(noisy, times, condition_mask, half)
+    told = jnp.where(half < config.smallest, 0.0, half)  # sizes that are never learned mean nothing
+    first = target(noisy, times, condition_mask, told)
     between = given(condition_mask, noisy, noisy - _wide(half) * first)
-    second = target(between, times - half, condition_mask, half)
+    second = target(between, times - half, condition_mask, told)
     return (first + second) / 2
 
 

@@ -148,8 +148,10 @@ def test_shortcut_target_is_the_mean_of_two_halves():
         jnp.ones_like(noisy) * (times + 10 * steps)[:, None, None, None, None]
     )
     noisy, times, steps = jnp.zeros(SHAPE), jnp.full(4, 0.5), jnp.full(4, 0.25)
-    halves = shortcut._two_halves(target, noisy, times, GIVEN, steps)
+    halves = shortcut._two_halves(target, noisy, times, GIVEN, steps, ShortcutConfig())
     np.testing.assert_allclose(halves, ((0.5 + 1.25) + (0.375 + 1.25)) / 2, rtol=1e-6)
+    smallest = shortcut._two_halves(target, noisy, times, GIVEN, steps, ShortcutConfig(doublings=3))
+    np.testing.assert_allclose(smallest, (0.5 + 0.375) / 2, rtol=1e-6)  # halves of the flow itself
 
 
 def test_no_gradient_flows_into_the_target():
