@@ -83,6 +83,35 @@ def poisson(count: int, exposure: float, unit: str, n: int, confidence: float = 
     return Figure(count / exposure, float(low) / exposure, float(high) / exposure, unit, n)
 
 
+def poisson_ratio(
+    counts: tuple[int, int], exposures: tuple[float, float], n: int, confidence: float = 0.95
+) -> Figure:
+    """Ratio of two rates of rare events, the first over the second, with its exact interval.
+
+    Of all events seen the first kind's are binomial, with a probability that the ratio decides; its interval
+    is Clopper and Pearson's (1934), one-sided where the first kind was never seen.
+
+    Args:
+      counts, exposures: events seen of each kind, and over how much.
+      n: episodes observed.
+
+    Raises:
+      RecordError: no events of the second kind, so that the ratio has no upper limit.
+    """
+    first, second = counts
+    if first < 0 or second < 1 or min(exposures) <= 0:
+        raise RecordError(
+            f"{first} events in {exposures[0]} over {second} in {exposures[1]} is no ratio: "
+            "the second kind must have been seen"
+        )
+    tail = (1 - confidence) / 2 if first else 1 - confidence
+    low = stats.beta.ppf(tail, first, second + 1) if first else 0.0
+    high = stats.beta.ppf(1 - tail, first + 1, second)
+    odds = exposures[1] / exposures[0]
+    value, low, high = (odds * p / (1 - p) for p in (first / (first + second), float(low), float(high)))
+    return Figure(value, low, high, "", n)
+
+
 def bootstrap(
     samples: Sequence[float] | np.ndarray,
     unit: str,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from launch.records import Figure, RecordError, bootstrap, poisson
+from launch.records import Figure, RecordError, bootstrap, poisson, poisson_ratio
 from rl import evaluate
 
 Board = dict[str, dict[int, dict]]
@@ -19,6 +19,7 @@ COLUMNS = {
     "headroom": "headroom",
     "landed_share": "landed share",
     "loss_game_per_h": "losses/flight h (game's rule)",
+    "loss_ratio": "... over those without commands",
     "loss_raw_per_h": "losses/flight h (3 nm, 1000 ft)",
     "collisions_per_h": "collisions/flight h",
     "commands_per_aircraft": "commands/aircraft",
@@ -53,10 +54,23 @@ def figures_of(board: Board, policy: str) -> dict[str, Figure]:
         if exposure:
             count = round(sum(e[name] for e in steady))
             figures[f"{name}_per_h"] = poisson(count, exposure, unit, len(steady))
+    if policy != "noop" and (ratio := _loss_ratio(steady, board)):
+        figures["loss_ratio"] = ratio
     delays = [e["delay_s"] for e in episodes if e["delay_s"] is not None]
     if delays:
         figures["delay"] = bootstrap(delays, "s", seed=0)
     return figures
+
+
+def _loss_ratio(steady: list[dict], board: Board) -> Figure | None:
+    """Losses by the game's rule per flight hour over those of no commands, if these have any."""
+    idle = [e["steady"] for e in valid(board.get("noop", {})).values() if e["steady"]]
+    counts = tuple(round(sum(e["loss_game"] for e in side)) for side in (steady, idle))
+    exposures = tuple(sum(e["flight_hours"] for e in side) for side in (steady, idle))
+    try:
+        return poisson_ratio(counts, exposures, len(steady))
+    except RecordError:
+        return None
 
 
 def _relative(board: Board, policy: str) -> dict[str, Figure]:

@@ -37,6 +37,21 @@ def test_poisson_rate_is_per_exposure():
     assert records.poisson(10, 20.0, "losses/h", 20).low == pytest.approx(4.795 / 20, abs=1e-4)
 
 
+def test_ratio_of_rates_has_the_binomial_interval():
+    # Clopper and Pearson's 95 % interval of 5 in 10 is 0.1871 to 0.8129.
+    figure = records.poisson_ratio((5, 5), (10.0, 20.0), 10)
+    assert figure.value == pytest.approx(2.0)
+    assert figure.low == pytest.approx(2 * 0.1871 / 0.8129, rel=1e-3)
+    assert figure.high == pytest.approx(2 * 0.8129 / 0.1871, rel=1e-3)
+
+
+def test_ratio_of_rates_without_events_ends_where_one_would_have_been_seen():
+    figure = records.poisson_ratio((0, 9), (30.0, 30.0), 10)
+    assert (figure.value, figure.low) == (0.0, 0.0)
+    share = figure.high / (1 + figure.high)
+    assert (1 - share) ** 9 == pytest.approx(0.05)
+
+
 def test_bootstrap_of_a_mean_is_near_the_normal_interval():
     samples = np.random.default_rng(0).normal(3.0, 2.0, size=400)
     figure = records.bootstrap(samples, "points", seed=1, resamples=4000)
@@ -80,6 +95,7 @@ def test_bootstrap_is_repeatable():
         lambda: records.bootstrap([1.0, float("nan")], "", 0),
         lambda: records.poisson(-1, 1.0, "", 1),
         lambda: records.poisson(1, 0.0, "", 1),
+        lambda: records.poisson_ratio((1, 0), (1.0, 1.0), 1),
         lambda: Figure(1.0, 1.5, 2.0, "", 1),
         lambda: Figure(float("inf"), 0.0, float("inf"), "", 1),
         lambda: Figure(1.0, 0.0, 2.0, "", 0),
