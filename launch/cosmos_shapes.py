@@ -205,14 +205,14 @@ def learn(config: Shapes) -> dict[str, Any]:
         shown = {name: asdict(figure) for name, figure in figures.items()}
         results = {"config": cli.to_json(config), "figures": shown, "seconds": seconds, "training": trained}
         runs.write_results(config.out, results)
-        if config.record:
-            records.write(config.record, figures)
         return shown
 
     store()
     figures |= stage("by heart", by_heart, config, options, world)
     store()
     figures |= stage("opposite", opposite, config, options, world, judge)
+    if config.record:
+        records.write(config.record, figures)
     return store()
 
 
