@@ -23,6 +23,8 @@ CLOSING_FT = 120.0  # added to the vertical minimum while a pair comes closer ve
 CLOSING_GROWTH_FT_S = 1.5
 FIRST_SHARE = 0.35  # how much of a conflict is left to the arrival that lands first
 DIVERGING_WEIGHT = 0.15  # an exempt pair may stop diverging
+VECTORED_S = np.asarray([25.0, 70.0])  # of two vectored arrivals: both will turn before long
+VECTORED_WEIGHT = np.asarray([1.0, 0.15])
 
 
 def _moments():
@@ -62,6 +64,9 @@ def _danger(v: View, at: Track, vertical_before, seconds, weight):
     ignored = (at.altitude - v.elevation < LOW_FT) | young[:, None]
     ignored = ignored[..., None] | ignored[None, None, :, 0]
     exempt = _diverging(dx, dy, own.heading, other.heading)
+    turning = v.arrival & v.heading_held & ~v.cleared
+    unsure = jnp.interp(seconds, VECTORED_S, VECTORED_WEIGHT)
+    weight = jnp.where(turning[:, None, None] & turning, jnp.minimum(weight, unsure), weight)
     danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)
     return jnp.where(ignored, 0.0, danger), vertical
 

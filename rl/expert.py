@@ -37,6 +37,7 @@ PROFILE_NM = np.asarray([0.0, 5.0, 16.0, 30.0, 200.0])  # distance to go ...
 PROFILE_KT = np.asarray([135.0, 165.0, 190.0, 235.0, 270.0])  # ... and the speed flown there
 OUTSIDE_NM = 45.0  # arrivals outside the airspace count in the sequence from here
 LATE_S = 90.0
+FIRST_NM = 13.0  # an approach under way this close in lands before all others
 FAR_S = 1e6
 FAR_FT = 1e5
 SHORTEST_FINAL_NM = 6.5
@@ -65,8 +66,8 @@ class ExpertParams:
     command: float = 0.4  # what a command must save
     heading: float = 0.2  # ... and a heading on top
     conflict: float = 60.0  # a certain loss of separation
-    spacing_s: float = 95.0  # between landings
-    slack_nm: float = 1.0  # how much too early an arrival may be
+    spacing_s: float = 80.0  # between landings
+    slack_nm: float = 0.8  # how much too early an arrival may be
     vector_nm: float = 26.0  # distance to go from which an arrival is vectored off its route
     leave_route: float = 1.0  # arrival beyond that distance: 6 times
     departure_heading: float = 25.0  # a departure taken off its route
@@ -84,8 +85,10 @@ class ExpertParams:
 class Arrival:
     """The landing sequence as seen from each aircraft, `[N]`."""
 
-    to_go: jax.Array  # nm, shortest path
-    excess: jax.Array  # nm to lose behind the aircraft ahead and for the descent
+    to_go: jax.Array  # nm, best path
+    priced: jax.Array  # nm, with what a short final costs
+    wait: jax.Array  # nm to lose behind the aircraft ahead
+    excess: jax.Array  # ... and for the descent
     join_ft: jax.Array  # altitude to meet the localiser at
     wanted_ft: jax.Array  # altitude level of the descent profile here
     vectored: jax.Array  # bool
@@ -110,7 +113,7 @@ def remember(slots: int) -> Memory:
 
 
 def _to_go(v: View, x, y, heading):
-    """Distance to go (nm) from positions `[N, ...]`, in the frame of each aircraft's runway."""
+    """Distance to go (nm), plain and priced, from positions `[N, ...]` in the frame of each one's runway."""
     extra = (1,) * (x.ndim - 1)
 
     def wide(value):
@@ -130,6 +133,27 @@ def _flying_time_s(v: View, to_go):
     return jnp.maximum(time, to_go / (jnp.maximum(v.ground_speed, 80.0) + 60.0) * 3600.0)
 
 
+def _working(v: View):
+    """Whether a cleared approach still leads to the localiser, `[N]`."""
+    towards = -v.angle * jnp.sign(v.cross)
+    off = jnp.arctan2(jnp.abs(v.cross), jnp.maximum(v.along, 0.1))
+    meet = v.along - jnp.abs(v.cross) / jnp.tan(jnp.clip(towards, 0.1, 1.5))
+    coming = (towards > 0.05) & (meet > 5.2)
+    return v.cleared & (v.established | coming | ((off < np.deg2rad(2.0)) & (v.along > 0)))
+
+
+def _committed(v: View):
+    """Whether an arrival is on its final or joins it on a clearance, `[N]`: nothing can delay it any more."""
+    return v.established | _working(v)
+
+
+def _to_join_nm(v: View):
+    """Distance to go `[N]` on the present heading to the localiser and along it."""
+    closing = jnp.clip(-v.angle * jnp.sign(v.cross), np.deg2rad(10.0), np.deg2rad(60.0))
+    across = jnp.abs(v.cross)
+    return v.along - across / jnp.tan(closing) + across / jnp.sin(closing)
+
+
 def _sequence(params: ExpertParams, v: View, memory: Memory, to_go):
     """Distance to lose `[N]` (nm) so that landings are `spacing_s` apart, first come first served; memory.
 
@@ -144,7 +168,8 @@ def _sequence(params: ExpertParams, v: View, memory: Memory, to_go):
     now = memory.clock_s + time
     due = jnp.where(known, memory.due_s, jnp.where(takes_part, now, FAR_S))
     due = jnp.where(v.controllable, due, jnp.where(takes_part, now, FAR_S))
-    order = jnp.argsort(jnp.where(v.established, due - FAR_S, due))
+    first = _committed(v) & (to_go < FIRST_NM)
+    order = jnp.argsort(jnp.where(first, now - FAR_S, due))
     rank = jnp.arange(slots) * params.spacing_s
     landing = jax.lax.cummax(jnp.where(takes_part, now, FAR_S)[order] - rank) + rank
     wait = jnp.zeros((slots,)).at[order].set(landing) - now
@@ -168,7 +193,8 @@ def _join_altitude(v: View, to_go):
 
 def arrivals(params: ExpertParams, v: View, memory: Memory) -> tuple[Arrival, Memory]:
     """Where each arrival stands in the landing sequence and in its descent, and the memory after it."""
-    to_go = _to_go(v, v.x, v.y, v.heading)
+    to_go, priced = _to_go(v, v.x, v.y, v.heading)
+    to_go = jnp.where(_working(v), _to_join_nm(v), to_go)
     to_go = jnp.where(v.established, v.along, to_go)
     join = _join_altitude(v, to_go)
     steep = (v.altitude - join) / params.descent_ft_nm + 10.0 - to_go
@@ -178,8 +204,9 @@ def arrivals(params: ExpertParams, v: View, memory: Memory) -> tuple[Arrival, Me
     fits = (v.levels[None] <= profile[:, None] + 300.0) & (v.levels[None] >= join[:, None])
     wanted = jnp.max(jnp.where(fits, v.levels[None], join[:, None]), -1)
     vectored = v.arrival & v.controllable & (~v.lnav | (to_go < params.vector_nm))
-    due = jnp.where(v.established, memory.due_s - FAR_S, memory.due_s)
-    return Arrival(to_go, jnp.where(v.established, 0.0, excess), join, wanted, vectored, due), memory
+    due = jnp.where(_committed(v) & (to_go < FIRST_NM), memory.due_s - FAR_S, memory.due_s)
+    excess = jnp.where(v.established, 0.0, excess)
+    return Arrival(to_go, priced, wait, excess, join, wanted, vectored, due), memory
 
 
 def _clearable(v: View, arrival: Arrival):
@@ -205,26 +232,17 @@ def _clearable(v: View, arrival: Arrival):
     low = jnp.maximum(v.altitude - lost, v.assigned_altitude)
     slope = v.runway_elevation + GRADIENT_FT_NM * (meet - SETTLING_NM)
     ready = (window | converging) & (meet > SHORTEST_FINAL_NM) & (path < 8.0) & (low < slope)
-    ready = v.arrival & ready & (arrival.excess < 1.5) & ~v.cleared
+    ready = v.arrival & ready & (arrival.wait < 1.5) & ~v.cleared
     return ready & (window | v.heading_held), ready
-
-
-def _working(v: View):
-    """Whether a cleared approach still leads to the localiser, `[N]`."""
-    towards = -v.angle * jnp.sign(v.cross)
-    off = jnp.arctan2(jnp.abs(v.cross), jnp.maximum(v.along, 0.1))
-    meet = v.along - jnp.abs(v.cross) / jnp.tan(jnp.clip(towards, 0.1, 1.5))
-    coming = (towards > 0.05) & (meet > 5.2)
-    return v.cleared & (v.established | coming | ((off < np.deg2rad(2.0)) & (v.along > 0)))
 
 
 def _path_cost(params: ExpertParams, v: View, track: Track, arrival: Arrival):
     """Detour (nm) under every candidate against the place in the landing sequence, `[N, C]`."""
     at = jax.tree.map(lambda a: a[PATH_STEPS - 1], track)
     which = np.r_[0, HEADING_0:SPEED_0, DIRECT_C]
-    left = _to_go(v, at.x[:, which], at.y[:, which], at.heading[:, which])
+    left = _to_go(v, at.x[:, which], at.y[:, which], at.heading[:, which])[1]
     flown = v.ground_speed[:, None] / 3600.0 * PATH_STEPS * LOOK_STEP_S
-    off = left + flown - (arrival.to_go + jnp.maximum(arrival.excess, 0.0))[:, None]
+    off = left + flown - (arrival.priced + jnp.maximum(arrival.excess, 0.0))[:, None]
     cost = jnp.where(off > 0.0, off, 0.9 * jnp.maximum(-off - params.slack_nm, 0.0))
     judged = jnp.broadcast_to(cost[:, :1], (v.x.shape[0], CANDIDATES))
     judged = judged.at[:, which].set(cost)
@@ -245,6 +263,9 @@ def _altitude_cost(params: ExpertParams, v: View, arrival: Arrival):
     aim_out = jnp.where(IS_ALTITUDE, aim, own)
     outbound = jnp.minimum(jnp.maximum(v.ceiling - aim_out, 0.0) * 0.0006, 5.0)
     settled = (v.cleared & _working(v))[:, None]
+    through = IS_ALTITUDE & (aim >= v.ceiling)  # the game lets aircraft out there
+    far = far + jnp.where(through, params.boundary, 0.0)
+    inbound = inbound + jnp.where(through, params.boundary, 0.0)
     inbound = jnp.where(arrival.vectored[:, None], inbound, far)
     return jnp.where(v.arrival[:, None], jnp.where(settled, 0.0, inbound), outbound)
 

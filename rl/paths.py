@@ -38,7 +38,8 @@ def _gates() -> dict[str, np.ndarray]:
         "forward": -(join + beside / np.tan(INTERCEPT_RAD)),
         "right": side * ABEAM_NM,
         "angle": -side * INTERCEPT_RAD,
-        "left_nm": join + beside / np.sin(INTERCEPT_RAD) + short,
+        "left_nm": join + beside / np.sin(INTERCEPT_RAD),
+        "price_nm": short,
     }
 
 
@@ -80,15 +81,20 @@ def dubins_nm(forward, right, start_rad, end_rad, radius_nm):
 
 
 def distance_to_go_nm(forward_nm, right_nm, angle_rad, ground_speed_kt):
-    """Shortest flyable distance `[...]` (nm) to the threshold from positions and angles `[...]`."""
+    """Distance to the threshold `[...]` (nm) on the best flyable path from positions and angles `[...]`.
+
+    Returns (distance, the same with what a short final costs, by which the path was chosen).
+    """
     radius = jnp.clip(TURN_MARGIN * ground_speed_kt / 3600.0 / TURN_RAD_S, 0.7, 2.5)
 
-    def nearer(shortest, gate):
+    def nearer(best, gate):
         forward, right = gate["forward"] - forward_nm, gate["right"] - right_nm
-        length = dubins_nm(forward, right, angle_rad, gate["angle"], radius)
-        return jnp.minimum(shortest, length + gate["left_nm"]), None
+        length = dubins_nm(forward, right, angle_rad, gate["angle"], radius) + gate["left_nm"]
+        priced = length + gate["price_nm"]
+        better = priced < best[1]
+        return (jnp.where(better, length, best[0]), jnp.where(better, priced, best[1])), None
 
     # One gate after another: all at once make a kernel that takes minutes to compile.
     gates = {name: jnp.asarray(values, jnp.float32) for name, values in GATES.items()}
-    start = jnp.full(jnp.broadcast_shapes(forward_nm.shape, radius.shape), jnp.inf)
-    return jax.lax.scan(nearer, start, gates)[0]
+    far = jnp.full(jnp.broadcast_shapes(forward_nm.shape, radius.shape), jnp.inf)
+    return jax.lax.scan(nearer, (far, far), gates)[0]
