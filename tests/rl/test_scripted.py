@@ -283,6 +283,33 @@ def test_expert_spaces_the_later_of_two_arrivals():
     np.testing.assert_array_equal(again.due_s, arrival.due_s)  # the place in the sequence is kept
 
 
+def test_an_approach_cleared_far_out_does_not_go_before_the_first():
+    pair = INTERCEPT | {
+        "x_nm": [15.0, 19.0],
+        "y_nm": [5.0, 0.0],
+        "heading_rad": np.deg2rad(WEST_DEG),
+        "heading_mode": [tr.MODE_HOLD, tr.HEADING_LOCALIZER],
+        "approach_clearance": [False, True],
+        "phase": tr.DESCENT,
+    }
+    params, memory = expert.ExpertParams(), expert.remember(SLOTS)
+    arrival, _ = expert.arrivals(params, expert.view(one(**pair)), memory)
+    assert arrival.to_go[0] < arrival.to_go[1]
+    assert arrival.wait[0] <= 0.0 < arrival.wait[1]
+    close = one(**(pair | {"x_nm": [15.0, 12.0]}))
+    arrival, _ = expert.arrivals(params, expert.view(close), memory)
+    assert arrival.wait[1] <= 0.0
+    assert arrival.due_s[1] < 0.0 < arrival.due_s[0]
+
+
+def test_arrivals_are_not_sent_out_through_the_ceiling():
+    obs = one(x_nm=24.0, y_nm=9.0, altitude_ft=9000.0)
+    price, _ = expert.prices(expert.ExpertParams(), expert.remember(SLOTS), obs)
+    top = expert.ALTITUDE_0 + int(np.argmax(LEVELS_FT))
+    assert LEVELS_FT.max() == PLACE.ceiling_ft
+    assert price[0, top] > price[0, 0] + 20.0
+
+
 def test_expert_forgets_the_aircraft_that_left_a_slot():
     _, memory = play("expert", one(x_nm=24.0, y_nm=9.0))
     _, moved = play("expert", one(x_nm=-40.0, y_nm=9.0), carry=memory)
@@ -332,7 +359,13 @@ def test_shortest_path_is_no_shorter_than_the_straight_line(forward, right, star
 
 
 def test_distance_to_go_is_the_way_in_from_the_centreline():
-    to_go = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-30.0, 0.0, 0.0, 200.0)))
-    assert to_go == pytest.approx(30.0 + paths.STRAIGHT_IN_NM, abs=0.3)
-    other_way = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-30.0, 0.0, np.pi, 200.0)))
+    to_go, priced = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-30.0, 0.0, 0.0, 200.0)))
+    assert 30.0 <= to_go <= priced <= 30.0 + paths.STRAIGHT_IN_NM + 1e-3
+    other_way, _ = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-30.0, 0.0, np.pi, 200.0)))
     assert other_way > to_go + 3.0
+
+
+def test_what_a_short_final_costs_is_not_flown():
+    to_go, priced = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-9.0, 0.0, 0.0, 180.0)))
+    assert to_go == pytest.approx(9.0, abs=0.3)
+    assert priced > to_go + paths.SHORT_FINAL_NM * (paths.WANTED_STRAIGHT_NM - 9.0)
