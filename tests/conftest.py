@@ -12,8 +12,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         *[flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag],
         "--xla_force_host_platform_device_count=8",
         "--xla_cpu_multi_thread_eigen=false",  # several test processes share the machine: one thread each
-        # Tests compile much and compute little: half of their time went into making programs fast.
-        "--xla_backend_optimization_level=0",
+        # Tests compile much and compute little. At level 0 one device rounds sums otherwise than eight do.
+        "--xla_backend_optimization_level=1",
         "--xla_llvm_disable_expensive_passes=true",
     ]
 )
