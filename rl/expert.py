@@ -142,9 +142,9 @@ def _working(v: View):
     return v.cleared & (v.established | coming | ((off < np.deg2rad(2.0)) & (v.along > 0)))
 
 
-def _committed(v: View):
-    """Whether an arrival is on its final or joins it on a clearance, `[N]`: nothing can delay it any more."""
-    return v.established | _working(v)
+def _goes_first(v: View, to_go):
+    """Whether an arrival is close in and on its final, or joins it on a clearance: nothing can delay it."""
+    return (v.established | _working(v)) & (to_go < FIRST_NM)
 
 
 def _to_join_nm(v: View):
@@ -168,8 +168,7 @@ def _sequence(params: ExpertParams, v: View, memory: Memory, to_go):
     now = memory.clock_s + time
     due = jnp.where(known, memory.due_s, jnp.where(takes_part, now, FAR_S))
     due = jnp.where(v.controllable, due, jnp.where(takes_part, now, FAR_S))
-    first = _committed(v) & (to_go < FIRST_NM)
-    order = jnp.argsort(jnp.where(first, now - FAR_S, due))
+    order = jnp.argsort(jnp.where(_goes_first(v, to_go), now - FAR_S, due))
     rank = jnp.arange(slots) * params.spacing_s
     landing = jax.lax.cummax(jnp.where(takes_part, now, FAR_S)[order] - rank) + rank
     wait = jnp.zeros((slots,)).at[order].set(landing) - now
@@ -204,7 +203,7 @@ def arrivals(params: ExpertParams, v: View, memory: Memory) -> tuple[Arrival, Me
     fits = (v.levels[None] <= profile[:, None] + 300.0) & (v.levels[None] >= join[:, None])
     wanted = jnp.max(jnp.where(fits, v.levels[None], join[:, None]), -1)
     vectored = v.arrival & v.controllable & (~v.lnav | (to_go < params.vector_nm))
-    due = jnp.where(_committed(v) & (to_go < FIRST_NM), memory.due_s - FAR_S, memory.due_s)
+    due = jnp.where(_goes_first(v, to_go), memory.due_s - FAR_S, memory.due_s)
     excess = jnp.where(v.established, 0.0, excess)
     return Arrival(to_go, priced, wait, excess, join, wanted, vectored, due), memory
 
