@@ -10,6 +10,7 @@ import pytest
 from configs.cosmos import Finetune, LoRAConfig, OptimizerConfig
 from launch import cosmos, cosmos_finetune, cosmos_run
 from launch.cosmos_finetune import train
+from tests.launch import programs
 from wm import checkpoints
 from wm.cosmos import clips, dit, weights
 from wm.cosmos.clips import Clip
@@ -32,19 +33,8 @@ def folder(tmp_path_factory):
     vae = PRESETS["tiny"].vae
     params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
     weights.save(root / "vae", vae, jax.device_get(params))
-    before = {name: getattr(jax.config, name) for name in CACHE}
-    for name, value in CACHE.items():
-        jax.config.update(name, str(root / "cache") if value is None else value)
-    yield root
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-CACHE = {
-    "jax_compilation_cache_dir": None,
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": -1,
-}
+    with programs.kept_in(root / "cache"):
+        yield root
 
 
 def options(folder, name, **changes) -> Finetune:

@@ -7,6 +7,7 @@ import pytest
 
 from configs.cosmos import OptimizerConfig, Shapes
 from launch import cosmos_shapes, cosmos_shapes_further
+from tests.launch import programs
 from wm.cosmos import weights
 from wm.cosmos.config import PRESETS
 from wm.cosmos.train import Trainer
@@ -18,17 +19,8 @@ SMALL = OptimizerConfig(warmup=1, compute="float32", moments="float32", ema="flo
 @pytest.fixture
 def compiled_once(tmp_path):
     """The runs share programs."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path / "cache"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with programs.kept_in(tmp_path / "cache"):
+        yield
 
 
 @pytest.mark.slow
