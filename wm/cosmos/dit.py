@@ -198,8 +198,8 @@ class CosmosDiT(nn.Module):
         if self.action is not None and actions is not None:
             to_embedding, to_shared = ActionPath(self.action, width, name="action")(actions, condition_mask)
             wave, shared = wave + to_embedding, shared + to_shared
-        if self.config.step_hidden and steps is not None:
-            size = sinusoid(1000.0 * steps[:, None], width)
+        if self.config.step_hidden:  # the embedding of "infinitely little" isn't zero either
+            size = sinusoid(1000.0 * (jnp.zeros(1) if steps is None else steps)[:, None], width)
             wave = wave + Embedding(self.config.step_hidden, width, name="step_to_d")(size)
             shared = shared + Embedding(self.config.step_hidden, 3 * width, name="step_to_3d")(size)
         return RMSNorm(name="time_norm")(wave), shared

@@ -141,6 +141,9 @@ def test_a_step_size_is_read_only_by_networks_that_know_it(params, arguments):
     knowing = random_tree(jax.eval_shape(lambda: dit.init(model, jax.random.key(0))), 0)
     apply = jax.jit(lambda steps: model.apply({"params": knowing}, **arguments, steps=steps))
     assert jnp.abs(apply(steps) - apply(steps / 2)).max() > 1e-2
+    untold = model.apply({"params": knowing}, **arguments)
+    np.testing.assert_allclose(untold, apply(jnp.zeros(2)), atol=1e-5)
+    assert jnp.abs(untold - apply(steps)).max() > 1e-2
 
 
 def _products(jaxpr):
