@@ -12,10 +12,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def git_commit() -> str | None:
-    """Commit of this code, with "-dirty" when tracked files differ from it; None outside a clone."""
+    """Commit of this code, with "-dirty" when tracked files differ from it; None outside a clone.
+
+    What commands have measured, launch/records, is no code.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
-        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        dirty = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!launch/records")
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit}-dirty" if dirty else commit
