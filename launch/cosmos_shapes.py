@@ -181,7 +181,7 @@ def learn(config: Shapes) -> dict[str, Any]:
     model, _ = resolve(config.model)
     if config.vae_width:
         model = replace(model, vae=replace(model.vae, base_dim=config.vae_width))
-    seconds = {}
+    seconds, figures, trained = {}, {}, {}
 
     def stage(name: str, work, *arguments):
         before = time.perf_counter()
@@ -190,30 +190,30 @@ def learn(config: Shapes) -> dict[str, Any]:
         print(f"{name}: {seconds[name]:.0f} s", flush=True)
         return result
 
-    stage("clips", make_clips, config, world, config.out / "clips")
-    stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
-    options = finetune_config(config)
-    trained, _ = stage("training", train, options)
-    judge, *variables = saved_variables(options)
-    figures, videos = stage("judging", measure, config, world, judge, *variables)
-    minutes = (time.perf_counter() - begin) / 60
-    if not options.resume:
-        figures["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
-    save_grid(config.out / "drawn.png", *videos.values(), clips=4)
-
-    def store() -> dict[str, Any]:
+    def store(found: dict[str, records.Figure]) -> dict[str, Any]:
+        """At every stage, so that a run that is cut off and begun again has lost none of its figures."""
+        figures.update(found)
         shown = {name: asdict(figure) for name, figure in figures.items()}
         results = {"config": cli.to_json(config), "figures": shown, "seconds": seconds, "training": trained}
         runs.write_results(config.out, results)
+        if config.record:
+            records.write(config.record, found)
         return shown
 
-    store()
-    figures |= stage("by heart", by_heart, config, options, world)
-    store()
-    figures |= stage("opposite", opposite, config, options, world, judge)
-    if config.record:
-        records.write(config.record, figures)
-    return store()
+    stage("clips", make_clips, config, world, config.out / "clips")
+    stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
+    options = finetune_config(config)
+    results, _ = stage("training", train, options)
+    trained |= results
+    judge, *variables = saved_variables(options)
+    found, videos = stage("judging", measure, config, world, judge, *variables)
+    minutes = (time.perf_counter() - begin) / 60
+    if not options.resume:
+        found["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
+    save_grid(config.out / "drawn.png", *videos.values(), clips=4)
+    store(found)
+    store(stage("by heart", by_heart, config, options, world))
+    return store(stage("opposite", opposite, config, options, world, judge))
 
 
 def main(argv: list[str]) -> None:

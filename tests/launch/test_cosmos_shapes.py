@@ -47,6 +47,9 @@ def test_shapes_leave_figures_of_every_part(tmp_path, monkeypatch, compiled_once
     vae = PRESETS["tiny"].vae
     params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
     weights.save(tmp_path / "vae", vae, jax.device_get(params))  # training one takes minutes to compile
+    killed = tmp_path / "few-run" / "metrics.jsonl"  # of a run that had no checkpoint yet
+    killed.parent.mkdir()
+    killed.touch()
     figures = cosmos_shapes.learn(config)
     assert figures["shapes_resumed_arrays_identical"]["value"] == 1.0
     merged, adapters = (figures[f"shapes_position_error_opposite_{x}"] for x in ("merged", "adapters"))
