@@ -65,9 +65,9 @@ def train(config: Finetune) -> tuple[dict, Judge]:
         def report(step: int, metrics: dict) -> None:
             line = clock.line(step, metrics)
             log(line)
-            bar.update()
             speed = {"TFLOP/s": f"{line['tflops']:.3g}"} if "tflops" in line else {}
-            bar.set_postfix({"loss": f"{line['loss']:.4f}", **speed})
+            bar.set_postfix({"loss": f"{line['loss']:.4f}", **speed}, refresh=False)
+            bar.update()
 
         for epoch in range(done // run.steps_per_epoch, config.epochs):
             clock.start()

@@ -75,7 +75,8 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
             state, _, metrics = update(state, *(parallel.split(x, 1) for x in rows), {})
             line.update()
             if step % 20 == 0:  # waits for the step, so that time is known
-                line.set_postfix({name: f"{float(metrics[name]):.4g}" for name in ("loss", "mse", "kl")})
+                shown = {name: f"{float(metrics[name]):.4g}" for name in ("loss", "mse", "kl")}
+                line.set_postfix(shown, refresh=False)
                 begin = begin or time.perf_counter()
                 if config.vae_minutes and time.perf_counter() - begin > 60 * config.vae_minutes:
                     break

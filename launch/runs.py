@@ -95,8 +95,8 @@ def progress(total: float, unit: str, done: float = 0) -> Iterator[tqdm]:
     `done` of `total` were done before, by a run that is resumed.
 
     with progress(config.total_steps, "step") as line:
+        line.set_postfix(reward=..., refresh=False)  # shown at the next update that is due
         line.update(steps_per_chunk)
-        line.set_postfix(reward=...)
     """
     # Many a second on a terminal; in the log of a batch job, where every one stays, one a minute.
     seconds = 0.1 if sys.stderr.isatty() else 60.0

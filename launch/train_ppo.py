@@ -221,8 +221,8 @@ def train(run: Run) -> dict:
             line = report(metrics)  # waits for the chunk
             durations.append(time.perf_counter() - before)
             log({"phase": "ppo", "chunk": chunk, "total_steps": (chunk + 1) * run.steps_per_chunk, **line})
+            bar.set_postfix({"return": f"{line.get('episode/return/mean', math.nan):.1f}"}, refresh=False)
             bar.update(run.steps_per_chunk)
-            bar.set_postfix({"return": f"{line.get('episode/return/mean', math.nan):.1f}"})
             if (chunk + 1) % arguments.save_every == 0 or chunk + 1 == chunks:
                 save(run, state, carry, chunk + 1)
     return summarise(run, durations) if jax.process_index() == 0 else {}

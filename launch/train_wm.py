@@ -115,8 +115,8 @@ def train(config: WorldModelConfig, data: fit.Data) -> fit.FitState:
                     "the recordings with python -m launch.validate"
                 )
             log.write(json.dumps({"step": step + config.inner, **metrics}) + "\n")
+            line.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             line.update(config.inner)
-            line.set_postfix(loss=f"{metrics['loss']:.4f}")
             if (step + config.inner) % (config.inner * config.save_every) == 0:
                 save_state(config, parallel.unreplicate(state), step + config.inner)
     return parallel.unreplicate(state)
