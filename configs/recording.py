@@ -9,12 +9,12 @@ pictures of 512 pixels add half of the time and 55 kB each, of 256 pixels 20 kB.
 goes on where it stopped.
 
 seed: the plan that anyone asks for first. 100 hours of KLAS, half random and half expert, a frame of 512
-pixels per decision: 4.2 GB and, at 30 decisions a second of each worker, 40 minutes of 16 workers.
---pictures 5 takes a frame per second instead: 21 GB, twice as long.
+pixels per decision: 3.7 GB and 27 minutes of two workers on two cores. --pictures 5 takes a frame per second
+instead: 19 GB, twice as long.
 
 world-model: what a model of many airports learns from. 50 hours at each of eight airports of all four levels,
 played well, badly, dangerously and not at all, in thin and in thick traffic and four winds: 0.25 GB and, at
-30 decisions a second of each worker, three hours of 16 workers.
+30 decisions a second of each worker, three hours of one or a quarter of an hour of 16.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ class RecordingConfig:
     overruled to bring aircraft together and to let approaches fail), or a policy folder."""
     traffic: tuple[float, ...] = (1.0,)
     """Factors on the airport's own rates, in steps of 0.5 as the game has them. An episode with more than
-    64 aircraft ends there."""
+    128 aircraft ends there."""
     winds: tuple[Wind | None, ...] = (None,)
     """None is the airport's own."""
     minutes: float = 60.0
