@@ -32,6 +32,7 @@ EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed s
 # .js, in one scope
 BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
 FOOTER_PX = 36  # of the page below its canvas
+FAILED_S = 10.0  # after an error a page that is not ready has failed
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
 WIND_STEP_DEG, WIND_MAXIMUM_KT = 10, 25
@@ -146,6 +147,7 @@ class Game:
         self._settings = {"airport": airport, "seed": seed, "traffic": traffic, "wind": wind}
         self._shared = browser
         self._browser = self._context = self._page = None
+        self._errors: list[PlaywrightError] = []  # that the page itself did not catch
         self.static: dict = {}
         self.snapshot: Snapshot | None = None
 
@@ -249,6 +251,8 @@ class Game:
         if self._page is not None:
             await self._page.close()
         self._page = await self._context.new_page()
+        self._errors.clear()
+        self._page.on("pageerror", lambda error: self._errors.append(error))
         await self._page.add_init_script(bridge_script(config))
         try:
             await self._page.goto(self.url, wait_until="domcontentloaded", timeout=1000 * self.timeout_s)
@@ -267,11 +271,18 @@ class Game:
         return await self._evaluate("begin", [options])
 
     async def _until_ready(self):
-        deadline = time.monotonic() + self.timeout_s
+        begin = time.monotonic()
         # A page that takes no scripts, such as an error page, has no bridge and stays "loading".
         state = "() => window.openscopeBridge?.state() ?? 'loading'"
         while (found := await self._page.evaluate(state)) == "loading":
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begin
+            if self._errors and waited > min(FAILED_S, self.timeout_s):
+                airport, seed = self._settings["airport"], self._settings["seed"]
+                raise GameError(
+                    f"the page at {self.url} did not become an openScope game of {airport} with seed {seed} "
+                    f'("{str(self._errors[0]).splitlines()[0]}"): choose another seed, or set OPENSCOPE_URL'
+                )
+            if waited > self.timeout_s:
                 raise GameError(
                     f"the page at {self.url} did not become an openScope game within "
                     f"{self.timeout_s:g} s: set OPENSCOPE_URL to the address of one"
