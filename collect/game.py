@@ -32,7 +32,7 @@ EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed s
 # .js, in one scope
 BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
 FOOTER_PX = 36  # of the page below its canvas
-FAILED_S = 10.0  # after an error a page that is not ready has failed
+FAILED_S = 10.0  # a page with an error that is not ready by then never will be
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
 WIND_STEP_DEG, WIND_MAXIMUM_KT = 10, 25
@@ -252,6 +252,7 @@ class Game:
             await self._page.close()
         self._page = await self._context.new_page()
         self._errors.clear()
+        # Playwright takes no built-in method.
         self._page.on("pageerror", lambda error: self._errors.append(error))
         await self._page.add_init_script(bridge_script(config))
         try:

@@ -10,7 +10,7 @@ goes on where it stopped.
 
 seed: the plan that anyone asks for first. 100 hours of KLAS, half random and half expert, a frame of 512
 pixels per decision: 3.7 GB and 27 minutes of two workers on two cores. --pictures 5 takes a frame per second
-instead: 19 GB, twice as long.
+instead: five times as many pictures.
 
 world-model: what a model of many airports learns from. 50 hours at each of eight airports of all four levels,
 played well, badly, dangerously and not at all, in thin and in thick traffic and four winds: 0.25 GB and, at
