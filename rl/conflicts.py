@@ -28,10 +28,12 @@ VECTORED_WEIGHT = np.asarray([1.0, 0.15])
 
 
 def _moments():
-    """Seconds ahead and weight of every step, `[T]` each."""
+    """Seconds ahead of every step, its weight, and that between two vectored arrivals, `[T]` each."""
     seconds = LOOK_STEP_S * np.arange(1, LOOK_STEPS + 1, dtype=np.float32)
     late = np.clip((seconds - CERTAIN_S) / (seconds[-1] - CERTAIN_S), 0.0, 1.0)
-    return jnp.asarray(seconds), jnp.asarray(1.0 - (1.0 - LAST_WEIGHT) * late)
+    weight = 1.0 - (1.0 - LAST_WEIGHT) * late
+    vectored = np.minimum(weight, np.interp(seconds, VECTORED_S, VECTORED_WEIGHT))
+    return jnp.asarray(seconds), jnp.asarray(weight, jnp.float32), jnp.asarray(vectored, jnp.float32)
 
 
 def _diverging(dx, dy, own, other):
@@ -44,7 +46,7 @@ def _diverging(dx, dy, own, other):
     return passed & (angle >= DIVERGING_RAD) & (angle <= OPPOSITE_RAD)
 
 
-def _danger(v: View, at: Track, vertical_before, seconds, weight):
+def _danger(v: View, at: Track, vertical_before, seconds, weight, vectored_weight):
     """Danger `[N, C, N]` of every candidate to every other aircraft at one moment, and their vertical gap."""
     own = jax.tree.map(lambda a: a[..., None], at)  # [N, C, 1]
     other = jax.tree.map(lambda a: a[None, None, :, 0], at)  # [1, 1, N]
@@ -65,8 +67,7 @@ def _danger(v: View, at: Track, vertical_before, seconds, weight):
     ignored = ignored[..., None] | ignored[None, None, :, 0]
     exempt = _diverging(dx, dy, own.heading, other.heading)
     turning = v.arrival & v.heading_held & ~v.cleared
-    unsure = jnp.interp(seconds, VECTORED_S, VECTORED_WEIGHT)
-    weight = jnp.where(turning[:, None, None] & turning, jnp.minimum(weight, unsure), weight)
+    weight = jnp.where(turning[:, None, None] & turning, vectored_weight, weight)
     danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)
     return jnp.where(ignored, 0.0, danger), vertical
 
