@@ -35,8 +35,8 @@ from wm.provenance import ROOT, write_json
 SOURCES = {
     "noop": ("scripted",),
     "random": ("scripted",),
-    "expert": ("expert", "lookahead", "paths", "conflicts"),
-    "perturbed": ("scripted", "expert", "lookahead", "paths", "conflicts"),
+    "expert": ("expert", "lookahead", "paths", "conflicts", "sequence"),
+    "perturbed": ("scripted", "expert", "lookahead", "paths", "conflicts", "sequence"),
     "trained": ("policy", "networks", "distribution", "normalize"),
 }  # modules of rl that decide what a policy does
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture

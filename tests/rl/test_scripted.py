@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tests.wm.scenes as scenes
-from rl import expert, paths, scripted
+from rl import expert, paths, scripted, sequence
 from wm import commands, observe
 from wm import traffic as tr
 from wm.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
@@ -245,12 +245,12 @@ def test_expert_separates_a_head_on_pair():
     }
     obs = one(**pair)
     params = expert.ExpertParams()
-    price, _ = expert.prices(params, expert.remember(SLOTS), obs)
+    price, _, _ = expert.prices(params, sequence.remember(SLOTS), obs)
     assert price[0, 0] > 30.0  # doing nothing is expensive
     action, _ = play("expert", obs)
     assert verb_of(action) in (ALTITUDE, HEADING)
     apart = one(**(pair | {"y_nm": [20.0, 35.0]}))
-    assert expert.prices(params, expert.remember(SLOTS), apart)[0][0, 0] < 10.0
+    assert expert.prices(params, sequence.remember(SLOTS), apart)[0][0, 0] < 10.0
 
 
 def test_two_arrivals_to_one_final_may_be_closer_than_others():
@@ -275,12 +275,12 @@ def test_two_arrivals_to_one_final_may_be_closer_than_others():
 def test_expert_spaces_the_later_of_two_arrivals():
     both = one(x_nm=[24.0, 25.0], y_nm=[9.0, -9.0], altitude_ft=[5000.0, 7000.0], heading_rad=[4.71, 4.71])
     view = expert.view(both)
-    arrival, memory = expert.arrivals(expert.ExpertParams(), view, expert.remember(SLOTS))
-    first, second = np.asarray(arrival.due_s)[:2]
-    assert first < second < expert.FAR_S
+    arrival, memory = expert.arrivals(expert.ExpertParams(), view, sequence.remember(SLOTS))
+    first, second = np.asarray(arrival.place.due_s)[:2]
+    assert first < second < sequence.FAR_S
     assert arrival.excess[0] <= 0.0 < arrival.excess[1]
     again, _ = expert.arrivals(expert.ExpertParams(), view, memory)
-    np.testing.assert_array_equal(again.due_s, arrival.due_s)  # the place in the sequence is kept
+    np.testing.assert_array_equal(again.place.due_s, arrival.place.due_s)  # the place in the sequence is kept
 
 
 def test_an_approach_cleared_far_out_does_not_go_before_the_first():
@@ -292,19 +292,19 @@ def test_an_approach_cleared_far_out_does_not_go_before_the_first():
         "approach_clearance": [False, True],
         "phase": tr.DESCENT,
     }
-    params, memory = expert.ExpertParams(), expert.remember(SLOTS)
+    params, memory = expert.ExpertParams(), sequence.remember(SLOTS)
     arrival, _ = expert.arrivals(params, expert.view(one(**pair)), memory)
     assert arrival.to_go[0] < arrival.to_go[1]
-    assert arrival.wait[0] <= 0.0 < arrival.wait[1]
+    assert arrival.place.wait_nm[0] <= 0.0 < arrival.place.wait_nm[1]
     close = one(**(pair | {"x_nm": [15.0, 12.0]}))
     arrival, _ = expert.arrivals(params, expert.view(close), memory)
-    assert arrival.wait[1] <= 0.0
-    assert arrival.due_s[1] < 0.0 < arrival.due_s[0]
+    assert arrival.place.wait_nm[1] <= 0.0
+    assert arrival.place.due_s[1] < 0.0 < arrival.place.due_s[0]
 
 
 def test_arrivals_are_not_sent_out_through_the_ceiling():
     obs = one(x_nm=24.0, y_nm=9.0, altitude_ft=9000.0)
-    price, _ = expert.prices(expert.ExpertParams(), expert.remember(SLOTS), obs)
+    price, _, _ = expert.prices(expert.ExpertParams(), sequence.remember(SLOTS), obs)
     top = expert.ALTITUDE_0 + int(np.argmax(LEVELS_FT))
     assert LEVELS_FT.max() == PLACE.ceiling_ft
     assert price[0, top] > price[0, 0] + 20.0
@@ -313,14 +313,14 @@ def test_arrivals_are_not_sent_out_through_the_ceiling():
 def test_expert_forgets_the_aircraft_that_left_a_slot():
     _, memory = play("expert", one(x_nm=24.0, y_nm=9.0))
     _, moved = play("expert", one(x_nm=-40.0, y_nm=9.0), carry=memory)
-    assert memory.due_s[0] < expert.FAR_S
+    assert memory.due_s[0] < sequence.FAR_S
     assert moved.due_s[0] > memory.due_s[0] + 60.0  # another aircraft, farther away
 
 
 def test_inward_direction_is_found_from_two_margins():
     view = expert.view(one(x_nm=45.0, y_nm=30.0, heading_rad=0.0))
     at = jnp.full(SLOTS, 45.0), jnp.full(SLOTS, 29.7)
-    memory = expert.remember(SLOTS).replace(x=at[0], y=at[1], margin=jnp.full(SLOTS, 5.0))
+    memory = sequence.remember(SLOTS).replace(x=at[0], y=at[1], margin=jnp.full(SLOTS, 5.0))
     inward = expert._inward(view, memory)  # flying along the eastern edge: the margin stays
     np.testing.assert_allclose(np.asarray(inward)[0], [-1.0, 0.0], atol=0.02)
 
@@ -341,6 +341,7 @@ def test_policies_run_batched_and_repeat_themselves():
         assert run(7).shape == (4, 5)
 
 
+NM, ANGLE = (st.floats(-most, most, width=32, allow_subnormal=False) for most in (30, 3.125))
 STRAIGHT_AHEAD = [(10.0, 0.0, 0.0, 0.0, 10.0), (0.0, 2.0, 0.0, np.pi, np.pi), (0.0, -2.0, 0.0, np.pi, np.pi)]
 
 
@@ -349,7 +350,7 @@ def test_shortest_path_of_a_line_and_of_half_circles(forward, right, start, end,
     assert paths.dubins_nm(forward, right, start, end, 1.0) == pytest.approx(length, abs=1e-5)
 
 
-@given(st.floats(-30, 30), st.floats(-30, 30), st.floats(-3.1, 3.1), st.floats(-3.1, 3.1))
+@given(NM, NM, ANGLE, ANGLE)
 @settings(max_examples=60, deadline=None)
 def test_shortest_path_is_no_shorter_than_the_straight_line(forward, right, start, end):
     length = float(paths.dubins_nm(forward, right, start, end, 1.2))
