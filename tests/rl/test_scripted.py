@@ -175,6 +175,36 @@ def test_expert_does_not_clear_an_approach_that_would_fail(change):
     assert verb_of(play("expert", one(**(INTERCEPT | change)))[0]) != ILS
 
 
+@pytest.mark.parametrize(("other_nm", "verb"), [(14.5, HEADING), (20.0, ILS)])
+def test_expert_clears_no_approach_beside_one_under_way(other_nm, verb):
+    pair = INTERCEPT | {
+        "x_nm": [13.0, other_nm],
+        "y_nm": [-1.5, 0.0],
+        "altitude_ft": [3600.0, 2600.0],
+        "assigned_altitude_ft": [3600.0, 2600.0],
+        "heading_rad": np.deg2rad([WEST_DEG + 30.0, WEST_DEG]),
+        "heading_mode": [tr.MODE_HOLD, tr.HEADING_LOCALIZER],
+        "approach_clearance": [False, True],
+        "phase": tr.DESCENT,
+    }
+    assert verb_of(play("expert", one(**pair))[0]) == verb
+
+
+@pytest.mark.parametrize(("others", "turns"), [(0, True), (1, False)])
+def test_expert_lets_an_arrival_that_has_to_wait_fly_on(others, turns):
+    downwind = INTERCEPT | {
+        "x_nm": [14.0, 18.0][: 1 + others],
+        "y_nm": [-6.0, 3.0][: 1 + others],
+        "altitude_ft": [4600.0, 3600.0][: 1 + others],
+        "assigned_altitude_ft": [4600.0, 3600.0][: 1 + others],
+        "heading_rad": np.deg2rad([90.0, 240.0])[: 1 + others],
+    }
+    params = expert.ExpertParams()
+    price, _, _ = expert.prices(params, sequence.remember(SLOTS), one(**downwind))
+    heading = price[0, expert.HEADING_0 : expert.SPEED_0].min()
+    assert (price[0, 0] - heading > params.command) == turns
+
+
 def test_expert_raises_an_arrival_to_where_an_approach_can_be_cleared():
     low = {"altitude_ft": LEVELS_FT[0], "assigned_altitude_ft": LEVELS_FT[0]}
     obs = one(**(INTERCEPT | low))
