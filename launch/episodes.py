@@ -32,11 +32,12 @@ from wm import traffic as tr
 from wm.manifest import MANIFEST
 from wm.provenance import ROOT, write_json
 
+EXPERT = ("expert", "lookahead", "paths", "conflicts", "sequence")
 SOURCES = {
     "noop": ("scripted",),
     "random": ("scripted",),
-    "expert": ("expert", "lookahead", "paths", "conflicts", "sequence"),
-    "perturbed": ("scripted", "expert", "lookahead", "paths", "conflicts", "sequence"),
+    "expert": EXPERT,
+    "perturbed": ("scripted", *EXPERT),
     "trained": ("policy", "networks", "distribution", "normalize"),
 }  # modules of rl that decide what a policy does
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
