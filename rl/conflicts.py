@@ -24,7 +24,7 @@ CLOSING_GROWTH_FT_S = 1.5
 FIRST_SHARE = 0.35  # how much of a conflict is left to the arrival that lands first
 DIVERGING_WEIGHT = 0.15  # an exempt pair may stop diverging
 VECTORED_S = np.asarray([25.0, 70.0])  # of two vectored arrivals: both will turn before long
-VECTORED_WEIGHT = np.asarray([1.0, 0.15])
+VECTORED_WEIGHT = np.asarray([0.4, 0.06])
 
 
 def _moments():

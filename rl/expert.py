@@ -37,7 +37,7 @@ FAR_FT = 1e5
 SHORTEST_FINAL_NM = 6.5
 SETTLING_NM = 0.8  # flown while turning onto the localiser
 LOW_SHARE = 0.25  # price of being below the profile, or slower than wanted, as a share of the opposite
-SLOW_SHARE = 0.3
+SLOW_SHARE = 0.6
 PATH_STEPS = 5  # look-ahead steps after which a path is judged too long ...
 FAR_STEPS = 16  # ... and too short: what will be lost by then need not be lost at once
 MARGIN_STEPS = (4, 7)  # look-ahead steps after which a way out of the airspace is judged
@@ -64,7 +64,7 @@ class ExpertParams:
     slack_nm: float = 0.8  # how much too early an arrival may be
     early_nm: float = 1.0  # ... and by how much it may be cleared for the approach too early
     lose_nm: float = 1.5  # of what there is to lose, what has to be seen within FAR_STEPS
-    urgency: float = 4.0  # weight of what an arrival saves whose turn it is to land
+    urgency: float = 8.0  # weight of what an arrival saves whose turn it is to land
     vector_nm: float = 26.0  # distance to go from which an arrival is vectored off its route
     departure_heading: float = 25.0  # a departure taken off its route
     keep_clearance: float = 40.0  # cancelling an approach that works

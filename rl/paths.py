@@ -16,7 +16,7 @@ import numpy as np
 JOINS_NM = np.concatenate([np.arange(7.0, 14.0, 0.5), np.arange(14.0, 27.0, 1.0)])
 WANTED_JOIN_NM = 9.5  # joining closer than this leaves no time to settle, and costs SHORT_FINAL_NM a mile
 WANTED_STRAIGHT_NM = 11.0  # ... where the path turns straight onto the centreline
-SHORT_FINAL_NM = 4.0
+SHORT_FINAL_NM = 2.2  # more than the 2 nm that a later join adds, there and back
 STRAIGHT_IN_NM = (
     0.6  # price of turning straight onto the centreline, where there is no time to clear the approach
 )

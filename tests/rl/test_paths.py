@@ -37,4 +37,5 @@ def test_distance_to_go_is_the_way_in_from_the_centreline():
 def test_what_a_short_final_costs_is_not_flown():
     to_go, priced = paths.distance_to_go_nm(*(jnp.float32(v) for v in (-9.0, 0.0, 0.0, 180.0)))
     assert to_go == pytest.approx(9.0, abs=0.3)
-    assert priced > to_go + paths.SHORT_FINAL_NM * (paths.WANTED_STRAIGHT_NM - 9.0)
+    expected = to_go + (paths.SHORT_FINAL_NM * (paths.WANTED_STRAIGHT_NM - 9.0) + paths.STRAIGHT_IN_NM)
+    assert priced == pytest.approx(float(expected), abs=1e-3)

@@ -26,8 +26,8 @@ def test_runways_have_sequences_of_their_own():
     ("eta", "due"),
     [
         ([100.0, 400.0, 310.0, 200.0], [0.0, 10.0, 9.5, 30.0]),  # 1 is late: 2, the next, goes before
-        ([100.0, 400.0, 350.0, 200.0], [0.0, 10.0, 20.0, 9.5]),  # ... and where 2 gains too little, 3
-        ([100.0, 220.0, 160.0, 150.0], [0.0, 10.0, 20.0, 30.0]),  # the runway idles for 50 s only
+        ([100.0, 400.0, 375.0, 200.0], [0.0, 10.0, 20.0, 9.5]),  # ... and where 2 gains too little, 3
+        ([100.0, 195.0, 160.0, 150.0], [0.0, 10.0, 20.0, 30.0]),  # the runway idles for 25 s only
         ([100.0, 400.0, 500.0, 600.0], [0.0, 10.0, 20.0, 30.0]),  # nobody fills the gap
     ],
 )
