@@ -1,8 +1,8 @@
 """Whether a long recording stays as large as it was: the memory of the recorder, its driver and its browser.
 
-A recording is started as a user would, ended after `hours` by SIGTERM and validated. Memory is the
-proportional share (PSS) of every process of the family, taken whenever an episode was stored, so that
-what one episode holds meanwhile does not count.
+A recording is started as a user would, ended after `hours` by SIGTERM and validated. Memory is that of
+every process of the family (see launch.processes), taken whenever an episode was stored, so that what one
+episode holds meanwhile does not count.
 """
 
 import json

@@ -72,11 +72,14 @@ def cpu_seconds(pid: int) -> Counter[str]:
 
 
 def memory_mb(pid: int) -> Counter[str]:
-    """Proportional share of memory (PSS, MB) of a process and of those below it, by kind."""
+    """Anonymous and shared memory (proportional share, MB) of a process and of those below it, by kind.
+
+    Mapped files, such as a browser's libraries, are left out: their share falls where another browser begins.
+    """
     megabytes = Counter()
     for folder in family(pid):
         with contextlib.suppress(OSError):
             lines = (folder / "smaps_rollup").read_text().splitlines()
-            share = next(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            megabytes[kind(folder)] += share / 1e3
+            own = [line for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+            megabytes[kind(folder)] += sum(float(line.split()[1]) for line in own) / 1e3
     return megabytes

@@ -150,6 +150,38 @@ def episode(total, **changes) -> dict:
     return {"return": {"total": total}, **wanted, **changes}
 
 
+MAPPED = """
+import mmap, sys
+file = open(sys.argv[1], "rb")
+mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+sum(mapped[::4096])
+print("mapped", flush=True)
+sys.stdin.readline()
+held = bytearray(b"1") * 50_000_000
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_memory_is_what_a_process_has_of_its_own(tmp_path):
+    library = tmp_path / "library"
+    library.write_bytes(bytes(50_000_000))
+    command = [sys.executable, "-c", MAPPED, str(library)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "mapped\n"
+        alone = processes.memory_mb(process.pid)["python"]
+        with subprocess.Popen(command, **pipes) as neighbour:  # its share of the file halves the other's
+            assert neighbour.stdout.readline() == "mapped\n"
+            assert processes.memory_mb(process.pid)["python"] == pytest.approx(alone, abs=2.0)
+            neighbour.communicate("\n\n")
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "held\n"
+        assert processes.memory_mb(process.pid)["python"] == pytest.approx(alone + 50.0, abs=2.0)
+        process.communicate("\n")
+
+
 def test_timings_are_compared_on_seeds_valid_in_both():
     found = {
         "lock_step": {1: episode(10.0, delay_s=60.0), 2: episode(20.0), 3: episode(30.0)},
