@@ -4,9 +4,11 @@ The hours are played once with the policy; their commands are then typed again i
 with every process and thread below it, may use one core only. Four ways are timed, in turn: the
 whole state after every decision, the same with a picture, the same with nothing spared that
 collect/idle.js spares the game, and the gymnasium environment (whole state, observation, mask, events
-and reward). Then two pages of one browser play the hour at once on two cores.
+and reward). Then two play the hour at once on two cores: two pages of one browser and process, as --pages
+of a recording does, and two processes with a browser each, as its --workers.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import threading
@@ -37,6 +39,7 @@ WAYS = {
     "_environment": "gymnasium environment",
 }
 TWO_PAGES = "two pages on two cores"
+TWO_WORKERS = "two processes on two cores"
 WARM_UP = 10  # decisions of another episode before anything is timed
 ANSWER_TIMEOUT_S = 1800.0
 
@@ -51,7 +54,7 @@ def run(config: Speed, folder: Path) -> tuple[dict, dict[str, Figure], list[str]
     player = players.make(config.policy, SLOTS)
     decisions = round(60.0 * config.minutes / STEP_S)
     hours, rows = {}, []
-    with runs.progress((2 + len(WAYS)) * decisions * config.hours, "decision") as line:
+    with runs.progress((3 + len(WAYS)) * decisions * config.hours, "decision") as line:
         for seed in range(config.first_seed, config.first_seed + config.hours):
             line.set_postfix_str(f"seed {seed}, playing")
             hours[seed] = drive(config.url, config.airport, seed, player, config.minutes, line.update)
@@ -65,6 +68,9 @@ def run(config: Speed, folder: Path) -> tuple[dict, dict[str, Figure], list[str]
             cores = {config.core, min(allowed - {config.core})}
             rows.append({"seed": seed, "way": TWO_PAGES, **apart(two_pages, cores, config, seed, hour)})
             line.update(decisions)
+            line.set_postfix_str(f"seed {seed}, timing two processes")
+            rows.append({"seed": seed, "way": TWO_WORKERS, **two_workers(config, cores, seed, hour)})
+            line.update(decisions)
     about = {
         "drawing": "as the game draws; nothing is left out",
         "sky": f"filled by the commands of {config.policy}",
@@ -75,7 +81,7 @@ def run(config: Speed, folder: Path) -> tuple[dict, dict[str, Figure], list[str]
 
 
 def figures(rows: list[dict], config: Speed) -> dict[str, Figure]:
-    """Decisions per second by way (n windows), what a decision costs by part, gain of two pages (n hours)."""
+    """Decisions a second by way (n windows), what one costs by part, the gain of two at once (n hours)."""
     found = {}
     for way, title in WAYS.items():
         timed_rows = [row for row in rows if row["way"] == title]
@@ -86,8 +92,10 @@ def figures(rows: list[dict], config: Speed) -> dict[str, Figure]:
             spent = [1e3 * row["cpu_s"].get(kind, 0.0) / row["decisions"] for row in timed_rows]
             found[f"decision_cpu_ms_{kind}{way}"] = bootstrap(spent, "ms", seed=0)
     alone = {row["seed"]: row["wall_s"] for row in rows if row["way"] == WAYS[""]}
-    gains = [2 * alone[row["seed"]] / row["wall_s"] for row in rows if row["way"] == TWO_PAGES]
-    return found | {"pages_2_speedup": bootstrap(gains, "", seed=0)}
+    for name, title in (("pages", TWO_PAGES), ("workers", TWO_WORKERS)):
+        gains = [2 * alone[row["seed"]] / row["wall_s"] for row in rows if row["way"] == title]
+        found[f"{name}_2_speedup"] = bootstrap(gains, "", seed=0)
+    return found
 
 
 def faults(rows: list[dict]) -> list[str]:
@@ -128,9 +136,10 @@ def _answer(play: Callable, arguments: tuple, answers) -> None:
         answers.put(str(error))
 
 
-def timed(config: Speed, seed: int, hour: Hour, way: str) -> dict:
+def timed(config: Speed, seed: int, hour: Hour, way: str, ready=None) -> dict:
     """Play an hour again in this process; times are of whole windows, loading left out.
 
+    A barrier `ready` makes it begin together with another process.
     Raises GameError where a process or thread of browser or driver may use another core.
     """
     moves = hour.actions if way == "_environment" else hour.commands
@@ -140,6 +149,8 @@ def timed(config: Speed, seed: int, hour: Hour, way: str) -> dict:
             step(move)
         begin(seed)
         bind(os.getpid(), config.core)
+        if ready is not None:
+            ready.wait(ANSWER_TIMEOUT_S)
         cpu, start, marks = cpu_seconds(os.getpid()), time.perf_counter(), []
         for decision, move in enumerate(moves, 1):
             step(move)
@@ -184,6 +195,22 @@ def two_pages(config: Speed, seed: int, hour: Hour) -> dict:
             wall = time.perf_counter() - start
         same_end = all(game.snapshot.digests() == hour.digests[-1] for game in games)
     return {"decisions": 2 * len(hour.commands), "wall_s": wall, "same_end": same_end}
+
+
+def two_workers(config: Speed, cores: set[int], seed: int, hour: Hour) -> dict:
+    """Play an hour twice at once in processes of their own, each with a browser and a core of its own."""
+    ready = multiprocessing.get_context("spawn").Barrier(2)
+
+    def worker(core: int) -> dict:
+        return apart(timed, {core}, dataclasses.replace(config, core=core), seed, hour, "", ready)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(worker, sorted(cores)))
+    return {
+        "decisions": sum(one["decisions"] for one in found),
+        "wall_s": max(one["wall_s"] for one in found),
+        "same_end": all(one["same_end"] for one in found),
+    }
 
 
 @contextmanager

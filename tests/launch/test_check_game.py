@@ -108,6 +108,7 @@ def test_speed_is_decisions_over_time_and_wrong_hours_are_named():
         for i, way in enumerate(ways)
     ]
     rows.append({"seed": 1, "way": game_speed.TWO_PAGES, "decisions": 40, "wall_s": 1.0, "same_end": True})
+    rows.append({"seed": 1, "way": game_speed.TWO_WORKERS, "decisions": 40, "wall_s": 0.9, "same_end": True})
     figures = game_speed.figures(rows, config)
     assert figures["decisions_per_s_klas"].value == pytest.approx(20 / 0.8)
     assert figures["decisions_per_s_klas_frames"].value == pytest.approx(20 / 1.6)
@@ -115,6 +116,7 @@ def test_speed_is_decisions_over_time_and_wrong_hours_are_named():
     assert figures["decisions_per_s_klas_environment"].n == 2
     assert figures["decision_cpu_ms_page_frames"].value == pytest.approx(30.0)
     assert figures["pages_2_speedup"].value == pytest.approx(1.6)
+    assert figures["workers_2_speedup"].value == pytest.approx(1.6 / 0.9)
     (fault,) = game_speed.faults(rows)
     assert "seed 1, state, nothing spared" in fault
 
@@ -285,9 +287,9 @@ def test_speed_is_measured_on_one_core(tmp_path):
     assert os.sched_getaffinity(0) != {core} or len(os.sched_getaffinity(0)) == 1
     assert results["faults"] == []
     ways = [row["way"] for row in results["hours"]]
-    assert ways == [*game_speed.WAYS.values(), game_speed.TWO_PAGES]
+    assert ways == [*game_speed.WAYS.values(), game_speed.TWO_PAGES, game_speed.TWO_WORKERS]
     assert all(row["same_end"] for row in results["hours"])
-    for row in results["hours"][:-1]:
+    for row in results["hours"][:-2]:
         assert len(row["window_s"]) == 2
         assert np.sum(row["window_s"]) == pytest.approx(row["wall_s"], rel=0.05)
         assert {"page", "driver", "browser", "python"} <= set(row["cpu_s"])
