@@ -55,7 +55,7 @@ IS_SPEED = (np.arange(CANDIDATES) >= SPEED_0) & (np.arange(CANDIDATES) < ILS_C)
 
 @struct.dataclass
 class ExpertParams:
-    """The expert's prices (points) and geometry; tuned on training seeds, in the game and in a model of it."""
+    """The expert's prices (points) and geometry; tuned on training seeds, real and imagined."""
 
     command: float = 0.4  # what a command must save
     heading: float = 0.2  # ... and a heading on top
