@@ -80,6 +80,6 @@ def memory_mb(pid: int) -> Counter[str]:
     for folder in family(pid):
         with contextlib.suppress(OSError):
             lines = (folder / "smaps_rollup").read_text().splitlines()
-            own = [line for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
-            megabytes[kind(folder)] += sum(float(line.split()[1]) for line in own) / 1e3
+            share = {line.split()[0]: line.split()[1] for line in lines[1:]}
+            megabytes[kind(folder)] += (float(share["Pss_Anon:"]) + float(share["Pss_Shmem:"])) / 1e3
     return megabytes
