@@ -123,9 +123,11 @@ function step(command, frames, pictures) {
   return answer(frames, runFrames(frames, pictures));
 }
 
-// What the page has become: 'loading', 'ready', or the reason why it never will be.
+// What the page has become: 'blank' where no game has begun to load, 'loading', 'ready', or the reason
+// why it never will be.
 function state() {
-  if (!window.prop?.loaded || !frameRequests.size || requestsUnderWay) return 'loading';
+  if (!window.prop) return 'blank';
+  if (!window.prop.loaded || !frameRequests.size || requestsUnderWay) return 'loading';
   return window.aircraftController ? 'ready' : 'the page has no aircraftController';
 }
 

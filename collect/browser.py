@@ -15,7 +15,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import async_playwright
 
-from collect import GameError
+from collect import GameError, GameFault
 
 SYSTEM_BROWSERS = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
 START_TIMEOUT_S = 60.0
@@ -72,7 +72,8 @@ class Browser:
         """Run `coroutine` in the browser's thread and return its result.
 
         Raises BrowserLost where the browser has crashed, or has not answered within `timeout_s`
-        seconds, in which case it is killed; GameError for whatever else goes wrong in the page.
+        seconds, in which case it is killed; GameFault where the game's own code fails; GameError for whatever
+        else goes wrong in the page.
         """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
@@ -89,6 +90,9 @@ class Browser:
         if "has been closed" in text or "crashed" in text or "disconnected" in text:
             self.lost = True
             return BrowserLost(f"the browser has crashed or was closed ({text}): open the game again")
+        if text.startswith("GameFault: "):  # see clock.js
+            why = text.removeprefix("GameFault: ")
+            return GameFault(f'the game itself fails ("{why}"): choose another seed')
         return GameError(text)
 
     def give_up(self, why: str) -> BrowserLost:

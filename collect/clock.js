@@ -64,6 +64,15 @@ function takeOverTimers() {
   }
 }
 
+// Calls the game's code; what that throws is told apart from errors of this bridge.
+function own(callback, ...args) {
+  try {
+    callback(...args);
+  } catch (error) {
+    throw Object.assign(new Error(error.message), { name: 'GameFault' });
+  }
+}
+
 function fireTimersUntil(targetMs) {
   for (;;) {
     let first = null;
@@ -75,7 +84,7 @@ function fireTimersUntil(targetMs) {
     clockMs = Math.max(clockMs, timer.dueMs);
     if (timer.repeats) timer.dueMs = clockMs + timer.delay;
     else timers.delete(id);
-    timer.callback(...timer.args);
+    own(timer.callback, ...timer.args);
   }
   clockMs = targetMs;
 }
@@ -84,7 +93,7 @@ function runFrame() {
   fireTimersUntil(clockMs + 1000 * config.frame_s);
   const callbacks = frameRequests;
   frameRequests = new Map();
-  for (const callback of callbacks.values()) callback(clockMs);
+  for (const callback of callbacks.values()) own(callback, clockMs);
 }
 
 // sfc32, seeded through a mixing generator so that neighbouring seeds share nothing.

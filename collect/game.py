@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Error as PlaywrightError
 
-from collect import GameError
+from collect import GameError, GameFault
 from collect.browser import Browser
 from collect.pictures import Canvas, page_colours
 from collect.snapshot import Snapshot, parse
@@ -273,20 +273,21 @@ class Game:
 
     async def _until_ready(self):
         begin = time.monotonic()
-        # A page that takes no scripts, such as an error page, has no bridge and stays "loading".
-        state = "() => window.openscopeBridge?.state() ?? 'loading'"
-        while (found := await self._page.evaluate(state)) == "loading":
+        # A page that takes no scripts, such as an error page, has no bridge and stays blank.
+        state = "() => window.openscopeBridge?.state() ?? 'blank'"
+        while (found := await self._page.evaluate(state)) in ("blank", "loading"):
             waited = time.monotonic() - begin
-            if self._errors and waited > min(FAILED_S, self.timeout_s):
+            failed = self._errors and waited > min(FAILED_S, self.timeout_s)
+            why = f' ("{str(self._errors[0]).splitlines()[0]}")' if self._errors else ""
+            if failed and found == "loading":
                 airport, seed = self._settings["airport"], self._settings["seed"]
-                raise GameError(
-                    f"the page at {self.url} did not become an openScope game of {airport} with seed {seed} "
-                    f'("{str(self._errors[0]).splitlines()[0]}"): choose another seed, or set OPENSCOPE_URL'
+                raise GameFault(
+                    f"the game fails while it starts {airport} with seed {seed}{why}: choose another seed"
                 )
-            if waited > self.timeout_s:
+            if failed or waited > self.timeout_s:
                 raise GameError(
-                    f"the page at {self.url} did not become an openScope game within "
-                    f"{self.timeout_s:g} s: set OPENSCOPE_URL to the address of one"
+                    f"the page at {self.url} did not become an openScope game within {waited:.0f} s{why}: "
+                    "set OPENSCOPE_URL to the address of one"
                 )
             await asyncio.sleep(0.02)
         if found != "ready":

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from collect import GameError, store
+from collect import GameError, GameFault, store
 from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
 from collect.slots import FREE
@@ -153,7 +153,8 @@ def play(
 ) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
-    One with more aircraft than a recording holds ends before the decision that brought them.
+    One with more aircraft than a recording holds, or in which the game's own code fails, ends before the
+    decision that brought it about.
 
     Raises GameError where the game stops, shows other points than its events add up to, or
     returns something that is not a number.
@@ -163,16 +164,16 @@ def play(
     options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
     observation, info = env.reset(seed=job.seed, options=options)
     policy.reset(job.seed)
-    steps, truncated, full = [], False, None
+    steps, truncated, cut = [], False, None
     while not truncated:
         before = _row(env, info["overflow"])
         action = np.asarray(policy(observation), np.int32)
         try:
             observation, _, _, truncated, info = env.step(action)
-        except SectorFull as error:
+        except (SectorFull, GameFault) as error:
             if not steps:
                 raise
-            full, last_row = str(error), before
+            cut, last_row = str(error), before
             break
         outcome = _outcome(action, info["command"], info["events"], info["reward_terms"], not steps, False)
         course = _between(env.snapshot.pictures[:-1], env.snapshot.picture_pages[:-1])
@@ -185,7 +186,7 @@ def play(
     rest = 0 if view is None else view.each - 1
     course = _between((last_row.get("picture"),) * rest, (last_row.get("picture_page"),) * rest)
     steps.append({"observation": last_row, **last, **course})
-    about = {"cut": full, "recorded_s": round(time.monotonic() - started, 1)}
+    about = {"cut": cut, "recorded_s": round(time.monotonic() - started, 1)}
     return {"steps": steps, "episode_metadata": _metadata(env, job, view, about)}
 
 
@@ -223,12 +224,15 @@ def record(
     on_step: Callable[[], None] = lambda: None,
     browsers: SharedBrowser | None = None,
     on_lost: Callable[[str], None] = lambda why: None,
+    on_fault: Callable[[str], None] | None = None,
 ) -> Iterator[Job]:
     """Play and store `jobs` one after the other, yielding each when it is stored.
 
     A browser that crashes, or that does not answer for a minute, is replaced and costs the episode under
-    way, which is begun again (`on_lost` is told why); after three in a row the error is passed on. Jobs of
-    different airports or slots may be mixed. `browsers` are shared with other pages; None opens one.
+    way, which is begun again (`on_lost` is told why); after three in a row the error is passed on. An
+    episode that the game fails to start is left out where `on_fault` is there to be told; without it
+    GameFault is passed on. Jobs of different airports or slots may be mixed. `browsers` are shared with other
+    pages; None opens one.
     """
     env, own = None, browsers is None
     browsers = SharedBrowser() if own else browsers
@@ -247,8 +251,15 @@ def record(
                     if attempt == ATTEMPTS - 1:
                         raise
                     on_lost(str(error))
-            writer.write(example)
-            yield job
+                except GameFault as error:
+                    if on_fault is None:
+                        raise
+                    on_fault(str(error))
+                    example = None
+                    break
+            if example is not None:
+                writer.write(example)
+                yield job
     finally:
         if env is not None:
             env.close()

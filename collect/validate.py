@@ -94,6 +94,7 @@ def _check_file(path, builder, seen: dict, use, report: Report) -> list[Finding]
     try:
         example = store.parse_record(records[0], builder)
         key = json.loads(example["episode_metadata"]["key"])
+        cut = json.loads(example["episode_metadata"]["about"]).get("cut")
         faults = list(check_example(example))
     except Exception as error:  # any kind of damage inside a record
         return [Finding(path, f"cannot be read ({type(error).__name__}: {error})")]
@@ -108,7 +109,8 @@ def _check_file(path, builder, seen: dict, use, report: Report) -> list[Finding]
             dataset.check_seed(int(example["episode_metadata"]["seed"]), use, "it")
         except DataError as error:
             faults.append(str(error))
-    return [Finding(path, fault) for fault in faults]
+    early = [Finding(path, f"ends early: {cut}", fault=False)] if cut else []
+    return [Finding(path, fault) for fault in faults] + early
 
 
 def check_example(example: dict) -> Iterator[str]:

@@ -78,7 +78,9 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: 
         """Play some of the jobs, with policies of its own: they remember where they are in an episode."""
         policies = {name: copy.copy(player) for name, player in made.items()}
         try:
-            for job in record(own, policies, writer, config.url, view, on_step, browsers, on_lost):
+            for job in record(
+                own, policies, writer, config.url, view, on_step, browsers, on_lost, on_fault
+            ):
                 reports.put(("episode", job.key))
         finally:
             if sys.exc_info()[0] is not None:
@@ -86,6 +88,9 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: 
 
     def on_lost(why: str) -> None:
         reports.put(("lost", why))
+
+    def on_fault(why: str) -> None:
+        reports.put(("refused", why))
 
     try:
         made = {name: players.make(name, config.slots) for name in config.policies}
@@ -112,9 +117,13 @@ class Stopped(Exception):
     """Recording ended before its end; the message says why."""
 
 
-def watch(workers: list, reports, line, total: int) -> None:
-    """Follow the workers to their end; raises Stopped where one fails."""
-    running, stored, lost = len(workers), 0, 0
+def watch(workers: list, reports, line, total: int) -> int:
+    """Follow the workers to their end; returns how many seeds the game could not start.
+
+    Raises Stopped where a worker fails.
+    """
+    running, stored, lost, refused = len(workers), 0, 0, 0
+    each = line.total // total
     while running:
         try:
             kind, value = reports.get(timeout=1.0)
@@ -131,14 +140,22 @@ def watch(workers: list, reports, line, total: int) -> None:
         elif kind == "lost":
             lost += 1
             line.write(f"note: {value}; its episode is begun again", sys.stderr)
+        elif kind == "refused":
+            refused += 1
+            line.total -= each
+            line.write(f"note: {value}; its episode is left out", sys.stderr)
         elif kind == "done":
             running -= 1
         else:
             raise Stopped(value)
+    return refused
 
 
-def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
-    """Record what is missing; returns (episodes stored, episodes asked for, why it stopped or None)."""
+def record_all(config: RecordingConfig) -> tuple[int, int, int, str | None]:
+    """Record what is missing.
+
+    Returns (episodes stored, episodes asked for, those the game could not start, why it stopped or None).
+    """
     from collect import store
     from launch import players, runs
     from wm.traffic import STEP_S
@@ -158,7 +175,7 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
     before = shards()
     missing = [job for job in jobs if job.key not in have]
     if not missing:
-        return len(have), len(jobs), None
+        return len(have), len(jobs), 0, None
     number = min(config.workers, len(missing))
     context = multiprocessing.get_context("spawn")
     reports = context.Queue()
@@ -169,13 +186,13 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
         )
         for i in range(number)
     ]
-    why = None
+    refused, why = 0, None
     try:
         for worker in workers:
             worker.start()
         decisions = len(missing) * round(60.0 * config.minutes / STEP_S)
         with runs.progress(decisions, "decision") as line:
-            watch(workers, reports, line, len(missing))
+            refused = watch(workers, reports, line, len(missing))
     except Stopped as stop:
         why = str(stop)
     except KeyboardInterrupt:
@@ -186,7 +203,7 @@ def record_all(config: RecordingConfig) -> tuple[int, int, str | None]:
                 worker.join(timeout=0.0 if why else 10.0)
                 worker.kill()
                 worker.join()
-    return len(have) + shards() - before, len(jobs), why
+    return len(have) + shards() - before, len(jobs), refused, why
 
 
 def terminate(signum, frame):
@@ -217,9 +234,11 @@ def main() -> int:
     with one_line_errors(DataError, CheckpointError, ValueError, OSError):
         config.out.mkdir(parents=True, exist_ok=True)
         try:
-            stored, wanted, why = record_all(config)
+            stored, wanted, refused, why = record_all(config)
         except KeyboardInterrupt:  # while it looked for what is stored
             fail(f"interrupted before recording began; {config.out} is as it was")
+    if refused and not stored:
+        why = "the game starts with none of these seeds"
     if why is not None:
         print(
             f"error: {why}; {stored} of {wanted} episodes are stored in {config.out}, "
@@ -227,7 +246,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    print(f"{stored} of {wanted} episodes are stored in {config.out}")
+    left_out = f"; the game cannot start {refused}, see the notes above" if refused else ""
+    print(f"{stored} of {wanted} episodes are stored in {config.out}{left_out}")
     return 0
 
 

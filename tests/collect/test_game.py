@@ -164,7 +164,7 @@ def test_unknown_and_disabled_airports_are_named(browser):
 def test_other_pages_and_dead_addresses_are_refused(browser):
     with pytest.raises(GameError, match=r"not reachable .* set OPENSCOPE_URL"):
         Game(url="http://127.0.0.1:9/", browser=browser).__enter__()
-    with pytest.raises(GameError, match=r'openScope game of kabq with seed 7 \(".*localStorage.*"\): choose'):
+    with pytest.raises(GameError, match=r'game within 2 s \(".*localStorage.*"\): set OPENSCOPE_URL'):
         # such a page has no storage, which is an error
         Game(url="data:text/html,<p>hello", seed=7, browser=browser, timeout_s=2).__enter__()
     asset = f"{os.environ['OPENSCOPE_URL']}/assets/changelog.json"

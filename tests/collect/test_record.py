@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import queue
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +17,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from collect import dataset, slots, store
+from collect import GameFault, dataset, slots, store
 from collect.env import OpenScopeEnv
 from collect.record import Job, SharedBrowser, View, play, record
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
-from launch.record import configuration, jobs_of, root_of, terminate
+from launch import runs
+from launch.record import configuration, jobs_of, root_of, terminate, watch
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "collect" / "data" / "shipped"
@@ -88,6 +91,38 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
     assert len(killed) == 2
     assert report_of(tmp_path).episodes == 2
     assert report_of(tmp_path).faults == []
+
+
+@pytest.mark.openscope
+def test_a_seed_that_the_game_cannot_start_is_left_out(tmp_path, monkeypatch):
+    from collect import game
+
+    original = game.bridge_script
+
+    def broken_for_seed_2(config):
+        throws = "Math.random = () => { if (window.prop) throw new Error('no such fleet'); return 0.5; };"
+        return original(config) + (throws if config["seed"] == 2 else "")
+
+    monkeypatch.setattr(game, "bridge_script", broken_for_seed_2)
+    monkeypatch.setattr(game, "FAILED_S", 1.0)
+    jobs, refused = [Job("kabq", seed, "descend", episode_s=10.0) for seed in (1, 2, 3)], []
+    with store.EpisodeWriter(tmp_path) as writer:
+        done = record(jobs, {"descend": Descend()}, writer, on_fault=refused.append)
+        assert [job.seed for job in done] == [1, 3]
+        with pytest.raises(GameFault, match="choose another seed"):
+            list(record(jobs[1:2], {"descend": Descend()}, writer))
+    assert len(refused) == 1
+    assert re.search("kabq with seed 2 .*no such fleet", refused[0])
+
+
+def test_seeds_that_were_left_out_are_counted(capsys):
+    reports = queue.Queue()
+    for report in [("step", 1), ("refused", "no such fleet"), ("episode", "key"), ("done", None)]:
+        reports.put(report)
+    with runs.progress(24, "decision") as line:
+        assert watch([None], reports, line, total=2) == 1
+        assert line.total == 12
+    assert "note: no such fleet; its episode is left out" in capsys.readouterr().err
 
 
 @pytest.mark.openscope
@@ -320,6 +355,23 @@ def test_a_sector_that_is_too_full_ends_its_episode_and_no_more(monkeypatch):
     assert times == [5.0 * t for t in range(len(times))]
     assert len(times) > 2
     assert [step["is_last"] for step in example["steps"]] == [False] * (len(times) - 1) + [True]
+
+
+@pytest.mark.openscope
+def test_a_game_that_fails_in_play_ends_its_episode_and_no_more(tmp_path, monkeypatch):
+    from collect import game
+
+    original = game.bridge_script
+    throws = "setInterval(() => { throw new Error('no such airline'); }, 12000);"
+    monkeypatch.setattr(game, "bridge_script", lambda config: original(config) + throws)
+    jobs = [Job("kabq", 1, "descend", episode_s=seconds) for seconds in (60.0, 10.0)]
+    with store.EpisodeWriter(tmp_path) as writer:
+        assert list(record(jobs, {"descend": Descend()}, writer)) == jobs
+    cut, whole = dataset.load(tmp_path)
+    assert cut.scene.time_s.tolist() == whole.scene.time_s.tolist() == [0.0, 5.0, 10.0]
+    (note,) = report_of(tmp_path).findings
+    assert not note.fault
+    assert note.text == 'ends early: the game itself fails ("no such airline"): choose another seed'
 
 
 @pytest.mark.openscope
