@@ -163,15 +163,15 @@ def saved_variables(config: Finetune) -> tuple[Judge, dict, dict]:
 def saved_step(config: Finetune) -> int | None:
     """Steps done by the run that goes on; None for a new one.
 
+    A run that ended before its first checkpoint left nothing to go on from: a new one takes its place.
+
     Raises:
       FinetuneError: nothing to resume, or a run in the directory already.
     """
-    if not config.resume:
-        if (config.directory / "metrics.jsonl").exists():
-            raise FinetuneError(f"{config.directory} holds a run; add --resume or choose another directory")
-        return None
     saved = checkpoints.latest_step(config.directory / "resume")
-    if saved is None:
+    if not config.resume and saved is not None:
+        raise FinetuneError(f"{config.directory} holds a run; add --resume or choose another directory")
+    if config.resume and saved is None:
         raise FinetuneError(f"{config.directory} has no checkpoint to resume; start it without --resume")
     return saved
 

@@ -7,7 +7,6 @@ Below `shapes`'s folder come
     opposite-cut/   the same run, ended after its first epoch and resumed
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,14 +37,8 @@ def copy_clips(source: Path, folder: Path, training: int, test: int, sign: float
 
 
 def begun(directory: Path) -> bool:
-    """Whether a run has a checkpoint to go on from; a finished one then ends at once.
-
-    What a run has left that was killed before its first checkpoint is removed.
-    """
-    if checkpoints.latest_step(directory / "resume") is not None:
-        return True
-    shutil.rmtree(directory, ignore_errors=True)
-    return False
+    """Whether a run has a checkpoint to go on from; a finished one then ends at once."""
+    return checkpoints.latest_step(directory / "resume") is not None
 
 
 def by_heart(config: Shapes, options: Finetune, world: World) -> dict[str, records.Figure]:

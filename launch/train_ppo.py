@@ -231,16 +231,14 @@ def train(run: Run) -> dict:
 def open_log(arguments: Arguments):
     """metrics.jsonl for appending; on resuming, without the lines of chunks that were never saved.
 
+    A run that ended before its first checkpoint left nothing to go on from: a new one takes its place.
     Only the first of several hosts writes. All look before it does, so that all say what is wrong.
     """
-    path, saved = arguments.directory / "metrics.jsonl", None
-    if arguments.resume:
-        saved = checkpoints.latest_step(arguments.directory / "resume")
-        if saved is None:
-            raise TrainingError(
-                f"{arguments.directory} has no checkpoint to resume; start it without --resume"
-            )
-    elif path.exists():
+    path = arguments.directory / "metrics.jsonl"
+    saved = checkpoints.latest_step(arguments.directory / "resume")
+    if arguments.resume and saved is None:
+        raise TrainingError(f"{arguments.directory} has no checkpoint to resume; start it without --resume")
+    if not arguments.resume and saved is not None:
         raise TrainingError(
             f"{arguments.directory} holds a run already; add --resume or choose another directory"
         )

@@ -88,6 +88,8 @@ def test_run_leaves_what_it_says(folder, whole):
 
 @pytest.mark.slow
 def test_resumed_run_equals_the_whole_one_to_the_bit(folder, whole):
+    (folder / "halves").mkdir()  # of a run that ended before its first checkpoint
+    (folder / "halves" / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "lo')
     train(options(folder, "halves", minutes=1e-9))  # ends after its first epoch
     assert checkpoints.latest_step(folder / "halves" / "resume") == 2
     train(options(folder, "halves", resume=True))

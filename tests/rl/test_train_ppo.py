@@ -109,6 +109,14 @@ def test_an_existing_run_is_not_overwritten(finished):
         train(prepare(arguments(finished[0])))
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_gives_way(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"phase": "ppo", "chunk": 0}\n{"phase": "p')
+    train(prepare(arguments(tmp_path / "run")))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert "train/loss" in lines[0]
+
+
 def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys):
     """A learning rate of 1e38 overflows float32 in the first update."""
     command = ["train_ppo", "--directory", str(tmp_path / "run"), "--env", "CartPole-v1", "--devices", "1"]
