@@ -42,7 +42,7 @@ class CloneConfig:
     """
 
     updates: int = 0
-    epochs: int = 2
+    epochs: int = 8  # over a rollout: unlike the advantages of PPO, labels stay right
     learning_rate: float = 1e-3
     student_share: float = 0.5
 
