@@ -1,4 +1,4 @@
-// What is remembered of each aircraft, the helpers named in the schema of wm/traffic.py, and the
+// What is remembered of each aircraft, the helpers named in the schema of wm/sector/traffic.py, and the
 // tables written with them.
 
 const KM_PER_NM = 1.852;

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from collect.dataset import Episode
-from wm import traffic as tr
-from wm.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
+from wm.sector import traffic as tr
+from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
 
 VERBS = {ALTITUDE: "altitude", HEADING: "heading", SPEED: "speed", ILS: "ils", DIRECT: "direct"}
 SPEED_KT = np.arange(0, 601, 20)

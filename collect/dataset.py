@@ -22,7 +22,7 @@ from collect.store import (
     read_records,
     shards,
 )
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 SEEDS = {"train": (0, 500_000), "select": (500_000, 600_000), "test": (600_000, 700_000)}
 
@@ -31,7 +31,7 @@ SEEDS = {"train": (0, 500_000), "select": (500_000, 600_000), "test": (600_000, 
 class Episode:
     """One recorded episode; T decisions, C columns of aircraft, E kinds of events.
 
-    As wm.labels.Recording, and more: `action` names aircraft by column (C for a no-op), the
+    As wm.state.labels.Recording, and more: `action` names aircraft by column (C for a no-op), the
     policy's own action by its slots is `slot_action`; `slots` says which slot a column had.
     """
 

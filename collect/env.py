@@ -19,11 +19,11 @@ from collect import slots as sl
 from collect.browser import Browser
 from collect.game import Game
 from collect.snapshot import Snapshot
-from wm import commands, observe, reward
-from wm import traffic as tr
-from wm.airport import Airport
-from wm.labels import in_play
-from wm.spaces import MultiDiscrete
+from wm.sector import commands, observe, reward
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
+from wm.sector.spaces import MultiDiscrete
+from wm.state.labels import in_play
 
 EPISODE_S = 3600.0
 TRAINING_SEEDS = 500_000  # below; see the design's seeds
@@ -75,9 +75,9 @@ def command_text(
 
 
 class OpenScopeEnv(gymnasium.Env):
-    """openScope, one decision of 5 s a step; observation and action spaces as in wm.observe.
+    """openScope, one decision of 5 s a step; observation and action spaces as in wm.sector.observe.
 
-    `info`: reward_terms and metrics (wm.reward), potential [2], events [e, 3] and points (the raw
+    `info`: reward_terms and metrics (wm.sector.reward), potential [2], events [e, 3] and points (the raw
     stream, as the page scores it), command (text sent or None), refusals, overflow (aircraft in
     play that had no slot in this step). `scene`, `columns`, `slots` and `snapshot` hold the whole
     state for recorders. Raises GameError where the game cannot be played.

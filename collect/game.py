@@ -25,7 +25,7 @@ from collect import GameError, GameFault
 from collect.browser import Browser
 from collect.pictures import Canvas, page_colours
 from collect.snapshot import Snapshot, parse
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 PUBLIC_URL = "https://www.openscope.co"
 EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed so that runs repeat

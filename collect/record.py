@@ -17,8 +17,8 @@ from collect import GameError, GameFault, store
 from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
 from collect.slots import FREE
-from wm import commands
-from wm import traffic as tr
+from wm.sector import commands
+from wm.sector import traffic as tr
 
 ATTEMPTS = 3  # of one episode, when the browser crashes
 

@@ -1,5 +1,5 @@
 // What of the game the bridge takes hold of, so that a version that lacks some of it is refused by name
-// before anything else goes wrong. The tables' own fields are in the schema (wm/traffic.py).
+// before anything else goes wrong. The tables' own fields are in the schema (wm/sector/traffic.py).
 
 const HELD_OF_AIRCRAFT = [
   'callsign', 'category', 'flightPhase', 'isControllable', 'relativePosition', 'restricted.list',

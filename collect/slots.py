@@ -1,4 +1,4 @@
-"""Where each aircraft sits: snapshots of the game, ragged, as padded structs of wm.traffic.
+"""Where each aircraft sits: snapshots of the game, ragged, as padded structs of wm.sector.traffic.
 
 Two tables of slots are kept for an episode: C columns hold every aircraft from spawn to removal
 (recording, reward), and the environment's N slots hold those in play (observation, action).
@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from collect.snapshot import Snapshot
-from wm import airport as ap
-from wm import pairs, reward
-from wm import traffic as tr
-from wm.traffic import Scene
+from wm.sector import airport as ap
+from wm.sector import pairs, reward
+from wm.sector import traffic as tr
+from wm.sector.traffic import Scene
 
 WIDTHS = (64, 128)  # numbers of columns: the first that holds all aircraft; the largest is recorded
 COLUMNS = WIDTHS[-1]

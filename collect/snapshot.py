@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from collect import GameError
-from wm.traffic import EVENT_POINTS
+from wm.sector.traffic import EVENT_POINTS
 
 TABLES = ("aircraft", "substeps", "runways", "since_spawn_s")
 
@@ -22,14 +22,14 @@ TABLES = ("aircraft", "substeps", "runways", "since_spawn_s")
 class Snapshot:
     """State of the game after a step; K frames, n aircraft present, m seen during the step.
 
-    Table columns are the fields of wm.traffic in schema order, float32.
+    Table columns are the fields of wm.sector.traffic in schema order, float32.
     """
 
     time_s: float  # since the episode's first frame
     score: float  # as the page shows it
-    aircraft: np.ndarray  # [n, F] wm.traffic.Traffic
-    substeps: np.ndarray  # [K, m, 1 + F] aircraft id, then wm.traffic.SubSteps
-    runways: np.ndarray  # [R, F] wm.traffic.Runways
+    aircraft: np.ndarray  # [n, F] wm.sector.traffic.Traffic
+    substeps: np.ndarray  # [K, m, 1 + F] aircraft id, then wm.sector.traffic.SubSteps
+    runways: np.ndarray  # [R, F] wm.sector.traffic.Runways
     since_spawn_s: np.ndarray  # [S]
     events: np.ndarray  # [e, 3] int32: aircraft id or -1, index in EVENT_NAMES, frame
     wind_speed_kt: float

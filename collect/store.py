@@ -32,7 +32,7 @@ from tensorflow_datasets.core import example_parser, sequential_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from collect.slots import COLUMNS
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 METADATA_PREFIX = ".metadata-"  # folders in which new metadata is prepared
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"

@@ -15,7 +15,7 @@ import numpy as np
 from collect import dataset, store
 from collect.slots import FREE
 from collect.store import DataError
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 SHARD = re.compile(rf"{store.NAME}-{store.SPLIT}\.array_record-(\d+)")
 

@@ -1,7 +1,7 @@
 """Frozen dataclasses as command lines and as JSON.
 
     config = cli.parse(PPOConfig, default=OPENSCOPE)         # --network.width 128 --no-anneal
-    cli.save(config, run / "config.json")
+    runs.write_config(run / "config.json", config)           # the same as JSON (launch.shared.runs)
     config = cli.load(PPOConfig, run / "config.json")        # the same, or a ConfigError that names the field
 
 Fields may be int, float, bool, str, Path, None, Literal, unions of these, tuples and dicts of them, and
@@ -22,8 +22,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
-
-from wm.provenance import write_json
 
 Config = TypeVar("Config")
 
@@ -74,13 +72,8 @@ def from_json(config_class: type[Config], value: Any) -> Config:
     return _build(config_class, value, "")
 
 
-def save(config: Any, path: Path | str) -> None:
-    """Writes a configuration as JSON."""
-    write_json(path, to_json(config))
-
-
 def load(config_class: type[Config], path: Path | str) -> Config:
-    """Reads what `save` wrote.
+    """Reads a configuration from a JSON file.
 
     Raises:
       ConfigError: no such file, not JSON, or see `from_json`; the message begins with the path.

@@ -89,7 +89,9 @@ class LoRAConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """Train a Cosmos model on a folder of clips with actions; see wm/cosmos/clips.py for their format."""
+    """Train a Cosmos model on a folder of clips with actions; see wm/cosmos/training/clips.py for their
+    format.
+    """
 
     data: Path
     """Folder of clips, all of the size and length below."""
@@ -212,7 +214,7 @@ class Shapes:
     frames: int = 17
     shapes: int = 2
     drifters: int = 1
-    """Further shapes that nobody commands, see `wm.cosmos.shapes`."""
+    """Further shapes that nobody commands, see `wm.cosmos.training.shapes`."""
     vae_width: int | None = None
     """Channels of the autoencoder's first level; left out: as many as the model's own has."""
     vae_clips: int = 1024

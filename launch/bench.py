@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import wm.env  # noqa: F401  registers the environment
+import wm.state.env  # noqa: F401  registers the environment
 from configs import cli
 from configs.ppo import NetworkConfig, PPOConfig
-from launch import parallel, records, runs
+from launch.shared import parallel, records, runs
 from rl import networks
 from rl.ppo import PPO
-from wm.checkpoints import CheckpointError
-from wm.provenance import write_json
+from wm.store.checkpoints import CheckpointError
+from wm.store.provenance import write_json
 
 
 @dataclasses.dataclass(frozen=True)

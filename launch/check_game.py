@@ -18,19 +18,16 @@ import sys
 from collect import GameError
 from configs import cli
 from configs.game_checks import Faults, Kill, Plan, Replay, Soak, Speed, Timing
-from launch import (
-    game_faults,
-    game_kill,
-    game_plan,
-    game_replay,
-    game_soak,
-    game_speed,
-    game_timing,
-    records,
-    runs,
-)
-from launch.episodes import EvaluationError
-from wm.checkpoints import CheckpointError
+from launch.game import faults as game_faults
+from launch.game import kill as game_kill
+from launch.game import plan as game_plan
+from launch.game import replay as game_replay
+from launch.game import soak as game_soak
+from launch.game import speed as game_speed
+from launch.game import timing as game_timing
+from launch.shared import records, runs
+from launch.shared.episodes import EvaluationError
+from wm.store.checkpoints import CheckpointError
 
 CHECKS = {
     Replay: game_replay,

@@ -22,8 +22,8 @@ from collect import dataset
 from collect.coverage import ALTITUDE_FT, APPROACH_NM, SPEED_KT, VERBS, Coverage
 from collect.store import DataError
 from configs import cli
-from launch import runs
-from wm import traffic as tr
+from launch.shared import runs
+from wm.sector import traffic as tr
 
 
 @dataclasses.dataclass(frozen=True)

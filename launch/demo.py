@@ -17,7 +17,8 @@ from pathlib import Path
 
 from configs import cli
 from configs.demo import FULL, SHORT, DemoConfig, Sizes
-from launch import eval_policy, runs, train_ppo, train_wm
+from launch import eval_policy, train_ppo, train_wm
+from launch.shared import runs
 
 MARK = "demo.json"  # tells a demonstration's folder from others
 
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     sizes = SHORT if config.short else FULL
     with runs.one_line_errors(ValueError, OSError):
         clear(config.out)
-    cli.save(config, config.out / MARK)
+    runs.write_config(config.out / MARK, config)
     begin = time.perf_counter()
     stages = {
         "world_model": stage(

@@ -15,9 +15,9 @@ from collect.browser import GameError
 from collect.dataset import SEEDS
 from configs import cli
 from configs.evaluation import EvaluationConfig
-from launch import episodes, radar, records, runs, scoreboard
-from launch.episodes import Contestant, EvaluationError, World
-from wm.checkpoints import CheckpointError
+from launch.shared import episodes, radar, records, runs, scoreboard
+from launch.shared.episodes import Contestant, EvaluationError, World
+from wm.store.checkpoints import CheckpointError
 
 YARDSTICKS = ("noop", "expert")
 

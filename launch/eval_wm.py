@@ -2,7 +2,7 @@
 
     python -m launch.eval_wm --checkpoint runs/wm/model --test runs/recordings/test
 
-Replays windows of the recordings with the recorded commands (wm.fidelity) and compares the model
+Replays windows of the recordings with the recorded commands (wm.state.fidelity) and compares the model
 with constant velocity and with its own network re-initialised. Writes results.json, errors.png and
 overlay.png.
 """
@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 
 from collect import dataset
 from configs import cli
-from launch import overlay, records, runs
-from wm import bundle, dynamics, fidelity, labels
-from wm.checkpoints import CheckpointError
-from wm.labels import Recording
+from launch.shared import overlay, records, runs
+from wm.state import bundle, dynamics, fidelity, labels
+from wm.state.labels import Recording
+from wm.store.checkpoints import CheckpointError
 
 SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
 KINDS = {"model": "", "constant_velocity": "_constant_velocity", "reinitialised_model": "_reinitialised"}

@@ -20,7 +20,7 @@ import numpy as np
 from collect import export, store
 from collect.store import DataError
 from configs import cli
-from launch import runs
+from launch.shared import runs
 
 SUFFIX = ".episode"
 

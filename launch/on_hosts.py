@@ -12,7 +12,7 @@ import sys
 
 import jax
 
-from launch.runs import fail
+from launch.shared.runs import fail
 
 
 def main() -> None:

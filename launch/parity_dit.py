@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.parity import Arrays, Case, random_tree
-from wm.cosmos import dit
-from wm.cosmos.config import ActionConfig, DiTConfig
-from wm.cosmos.dit import CosmosDiT
+from wm.cosmos.networks import dit
+from wm.cosmos.networks.config import ActionConfig, DiTConfig
+from wm.cosmos.networks.dit import CosmosDiT
 
 PREDICT2 = DiTConfig(width=48, blocks=2, heads=2, adaln_rank=8, context_width=32)
 PREDICT2_14B = DiTConfig(

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.parity import Arrays, Case
-from wm.cosmos import edm, flow, solvers
-from wm.cosmos.flow import FlowConfig
+from wm.cosmos.sampling import solvers
+from wm.cosmos.training import edm, flow
+from wm.cosmos.training.flow import FlowConfig
 
 SHAPE = (2, 3, 2, 4, 5)  # B, T, H, W, C
 GIVEN = np.array([[1, 0, 0], [1, 0, 0]], np.float32)

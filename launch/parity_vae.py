@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.parity import Arrays, Case, random_tree
-from wm.cosmos import keymaps, tokenizer, vae
-from wm.cosmos.config import TokenizerConfig, VAEConfig
+from wm.cosmos.networks import tokenizer, vae
+from wm.cosmos.networks.config import TokenizerConfig, VAEConfig
+from wm.cosmos.weights import keymaps
 
 WAN = VAEConfig(base_dim=8, num_res_blocks=1)
 # Attention at the lower level too, which the published tokenizer has only in the middle.

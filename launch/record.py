@@ -60,7 +60,7 @@ def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: 
     from collect import GameError
     from collect.record import SharedBrowser, View, record
     from collect.store import DataError, EpisodeWriter
-    from launch import players
+    from launch.shared import players
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
 
@@ -157,8 +157,8 @@ def record_all(config: RecordingConfig) -> tuple[int, int, int, str | None]:
     Returns (episodes stored, episodes asked for, those the game could not start, why it stopped or None).
     """
     from collect import store
-    from launch import players, runs
-    from wm.traffic import STEP_S
+    from launch.shared import players, runs
+    from wm.sector.traffic import STEP_S
 
     hashes = {name: players.make(name, config.slots).hash for name in config.policies}
     jobs = list(jobs_of(config, hashes))
@@ -228,8 +228,8 @@ def main() -> int:
     os.environ.update(CPU_ONLY)
     signal.signal(signal.SIGTERM, terminate)
     from collect.store import DataError
-    from launch.runs import fail, one_line_errors
-    from wm.checkpoints import CheckpointError
+    from launch.shared.runs import fail, one_line_errors
+    from wm.store.checkpoints import CheckpointError
 
     with one_line_errors(DataError, CheckpointError, ValueError, OSError):
         config.out.mkdir(parents=True, exist_ok=True)

@@ -24,10 +24,10 @@ from collect.browser import Browser, BrowserLost
 from collect.game import Game
 from configs import cli
 from configs.survey import SurveyConfig
-from launch import records, runs
-from launch.processes import cpu_seconds
-from launch.records import Figure
-from wm import traffic as tr
+from launch.shared import records, runs
+from launch.shared.processes import cpu_seconds
+from launch.shared.records import Figure
+from wm.sector import traffic as tr
 
 COLOURS = {"beginner": "tab:green", "easy": "tab:blue", "medium": "tab:orange", "hard": "tab:red"}
 COLUMNS = (

@@ -27,14 +27,14 @@ import jax
 
 from configs import cli
 from configs.ppo import OPENSCOPE, PPOConfig
-from launch import parallel, runs
+from launch.shared import parallel, runs
 from rl import networks
 from rl.clone import Cloning
 from rl.policy import describe
 from rl.ppo import PPO, Carry, TrainState
 from rl.totals import report
-from wm import checkpoints
-from wm.provenance import write_json
+from wm.store import checkpoints
+from wm.store.provenance import write_json
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Run:
 def make_environment(name: str, checkpoint: Path | None, airport: str | None):
     """(env, params) by gymnax id. Raises TrainingError for an unknown id."""
     if name not in gymnax.registered_envs:
-        import wm.env  # noqa: F401  registers OpenScopeWM-v0
+        import wm.state.env  # noqa: F401  registers OpenScopeWM-v0
     if name not in gymnax.registered_envs:
         raise TrainingError(
             f"no environment called {name!r}; known are {', '.join(sorted(gymnax.registered_envs))}"

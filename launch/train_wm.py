@@ -23,10 +23,12 @@ import matplotlib.pyplot as plt
 from collect import dataset
 from configs import cli
 from configs.world_model import WorldModelConfig
-from launch import eval_wm, overlay, parallel, runs
+from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
-from wm import bundle, checkpoints, dynamics, fit, labels
-from wm.labels import Recording
+from launch.shared import overlay, parallel, runs
+from wm.state import bundle, dynamics, fit, labels
+from wm.state.labels import Recording
+from wm.store import checkpoints
 
 
 def training_data(tables: list, recorded: list[list[Recording]], members: int, seed: int) -> fit.Data:
@@ -143,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         begin = time.perf_counter()
         recorded = load_recordings(config.data or (SHIPPED / "train",), config.airports, "train")
         config.out.mkdir(parents=True, exist_ok=True)
-        cli.save(config, config.out / "config.json")
+        runs.write_config(config.out / "config.json", config)
         merged = [labels.airport_of(r) for r in recorded.values()]
         tables, recorded = [a for a, _ in merged], [r for _, r in merged]
         data = training_data(tables, recorded, config.members, config.seed)

@@ -13,7 +13,7 @@ from typing import Literal
 from tqdm import tqdm
 
 from configs import cli
-from launch.runs import one_line_errors
+from launch.shared.runs import one_line_errors
 
 
 @dataclasses.dataclass(frozen=True)

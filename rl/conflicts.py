@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl.lookahead import LOOK_STEP_S, LOOK_STEPS, Track, View
-from wm.geometry import wrap_pi
-from wm.reward import DIVERGING_RAD, LATERAL_NM, LOW_FT, OPPOSITE_RAD, VERTICAL_FT, YOUNG_S
+from wm.sector.geometry import wrap_pi
+from wm.sector.reward import DIVERGING_RAD, LATERAL_NM, LOW_FT, OPPOSITE_RAD, VERTICAL_FT, YOUNG_S
 
 TAKEOFF_TO_CLIMB_S = 35.0  # from the start of the roll to phase CLIMB
 FULL_NM = LATERAL_NM + 0.3  # closer than this is as bad as it gets

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from rl.policy import Policy
-from wm import commands, observe
-from wm.commands import ALTITUDE, HEADING, ILS
+from wm.sector import commands, observe
+from wm.sector.commands import ALTITUDE, HEADING, ILS
 
 CLOSE_NM = 15.0  # neighbours within it are worth a command
 LEVEL_FT = 500.0  # nearer than this in altitude, the heading is what separates

@@ -11,10 +11,10 @@ import jax
 import numpy as np
 
 from rl.policy import Policy
-from wm import commands, reward
-from wm import traffic as tr
-from wm.airport import Airport
-from wm.traffic import Traffic
+from wm.sector import commands, reward
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
+from wm.sector.traffic import Traffic
 
 WARM_UP_S = 1500.0  # a cold start's empty sky; rates leave it out
 FLIGHT_POINTS = 10.0  # the game's award for a landing or a hand-off
@@ -38,7 +38,7 @@ class Trace(NamedTuple):
     """
 
     terms: dict[str, Any]  # points, unweighted
-    metrics: dict[str, Any]  # counts, see wm.reward.step_reward; "overflow" aircraft without a slot
+    metrics: dict[str, Any]  # counts, see wm.sector.reward.step_reward; "overflow" aircraft without a slot
     command: Any  # bool, something other than a no-op
     illegal: Any  # bool, the mask forbade it
     tracks: dict[str, Any]

@@ -30,8 +30,8 @@ from rl.lookahead import (
 from rl.paths import TURN_RAD_S, distance_to_go_nm
 from rl.policy import Policy
 from rl.sequence import Memory, Sequence, remember, sequence, working
-from wm import commands
-from wm.geometry import wrap_pi
+from wm.sector import commands
+from wm.sector.geometry import wrap_pi
 
 FAR_FT = 1e5
 SHORTEST_FINAL_NM = 6.5

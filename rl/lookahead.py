@@ -12,10 +12,10 @@ import numpy as np
 from flax import struct
 
 from rl.paths import TURN_RAD_S
-from wm import commands
-from wm.geometry import wrap_pi
-from wm.observe import read, read_global
-from wm.traffic import FT_PER_NM
+from wm.sector import commands
+from wm.sector.geometry import wrap_pi
+from wm.sector.observe import read, read_global
+from wm.sector.traffic import FT_PER_NM
 
 LOOK_STEP_S = 5.0
 LOOK_STEPS = 24  # T

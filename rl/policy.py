@@ -16,7 +16,7 @@ from flax import struct
 from configs.ppo import NetworkConfig
 from rl.networks import MLPPolicy, SetPolicy
 from rl.normalize import Stats, init_observation, normalise
-from wm import checkpoints
+from wm.store import checkpoints
 
 
 @struct.dataclass

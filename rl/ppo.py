@@ -2,8 +2,8 @@
 
 Rollout, advantages, epochs and statistics are one function of arrays, `PPO.update`; `PPO.chunk` repeats it
 and returns a few scalars. Nothing calls back to the host, and the only thing known about devices is the axis
-name over which gradients and statistics are averaged: `launch/parallel.py` maps the function with pmap or
-shard_map.
+name over which gradients and statistics are averaged: `launch/shared/parallel.py` maps the function with
+pmap or shard_map.
 
 Shapes: T time (rollout length), E environments of one device, B = T * E samples.
 Source: Schulman et al. 2017, arXiv 1707.06347; choices after Andrychowicz et al. 2021, arXiv 2006.05990.

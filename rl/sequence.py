@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 
 from rl.lookahead import View
-from wm.traffic import STEP_S
+from wm.sector.traffic import STEP_S
 
 PROFILE_NM = np.asarray([0.0, 5.0, 16.0, 30.0, 200.0])  # distance to go ...
 PROFILE_KT = np.asarray([135.0, 165.0, 190.0, 235.0, 270.0])  # ... and the speed flown there

@@ -1,7 +1,7 @@
 """What every test shares: eight fake CPU devices, strict random keys, the rule for tests of the real game.
 
 The environment is set before anything imports jax; tests therefore run on the CPU wherever they are run, and
-`launch/parallel.py` and the training code can be tested on eight devices in the test process itself.
+`launch/shared/parallel.py` and the training code can be tested on eight devices in the test process itself.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""The definitions shared by game and model, and the learned simulator of openScope."""
+"""World models of openScope: the sector's definitions, the fast simulator, the pixel models, their store."""

@@ -8,7 +8,7 @@ import numpy as np
 from collect import record, store
 from collect.slots import COLUMNS, FREE, aircraft_ids, assign, scene_of
 from collect.snapshot import parse
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 
 @dataclasses.dataclass

@@ -9,8 +9,8 @@ import pytest
 from collect import dataset
 from collect.coverage import VERBS, Coverage, count_go_arounds, cover, level_distances
 from launch import coverage as command
-from wm import traffic as tr
-from wm.commands import HEADING
+from wm.sector import traffic as tr
+from wm.sector.commands import HEADING
 
 
 @pytest.fixture

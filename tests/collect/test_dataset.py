@@ -20,7 +20,7 @@ from collect import dataset, store
 from collect.slots import aircraft_ids
 from collect.snapshot import parse
 from collect.validate import validate
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from collect import GameError
 from collect.env import OpenScopeEnv
 from collect.slots import FREE, aircraft_ids
 from rl.scripted import noop_action, random_action
-from wm import commands
-from wm import traffic as tr
+from wm.sector import commands
+from wm.sector import traffic as tr
 
 pytestmark = pytest.mark.openscope
 

@@ -15,8 +15,8 @@ import collect
 from collect import GameError
 from collect.browser import Browser, BrowserLost
 from collect.game import Game, traffic_rates, wind_setting
-from launch.processes import family, kind
-from wm import traffic as tr
+from launch.shared.processes import family, kind
+from wm.sector import traffic as tr
 
 DATA = Path(collect.__file__).parent / "data"
 DECISIONS = 60  # five minutes; launch.check_game repeats full hours

@@ -7,7 +7,8 @@ import pytest
 
 from collect import store
 from configs.game_checks import Kill
-from launch import check_game, game_kill
+from launch import check_game
+from launch.game import kill as game_kill
 
 
 @pytest.fixture

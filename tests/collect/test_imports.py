@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TRAINING = (
-    "collect.dataset", "collect.validate", "wm.env", "wm.fit", "wm.fidelity", "rl.ppo", "rl.policy",
-    "launch.train_wm", "launch.train_ppo", "launch.eval_wm", "launch.bench", "launch.validate",
+    "collect.dataset", "collect.validate", "wm.state.env", "wm.state.fit", "wm.state.fidelity", "rl.ppo",
+    "rl.policy", "launch.train_wm", "launch.train_ppo", "launch.eval_wm", "launch.bench", "launch.validate",
 )  # fmt: skip
 
 

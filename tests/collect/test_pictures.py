@@ -9,7 +9,7 @@ import pytest
 from collect import GameError
 from collect.game import Game
 from collect.pictures import ALTITUDE_PAGE, TYPE_PAGE, Canvas, palette, palette_indices, palette_png
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 
 def read(png: bytes) -> np.ndarray:

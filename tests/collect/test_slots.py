@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from collect import slots as sl
 from collect.snapshot import parse
-from wm import reward
-from wm import traffic as tr
+from wm.sector import reward
+from wm.sector import traffic as tr
 
 
 def table(*ids):

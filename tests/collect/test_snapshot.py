@@ -7,7 +7,7 @@ import pytest
 
 from collect import GameError
 from collect.snapshot import parse
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 
 def test_first_answer_holds_the_whole_scene(stored_answer):

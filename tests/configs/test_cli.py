@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import cli
+from launch.shared import runs
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def test_json_round_trip(config):
 
 def test_file_round_trip(tmp_path):
     config = Train(steps=3, weights={"score": 1.0, "loss": -200.0}, teacher=Network(2))
-    cli.save(config, tmp_path / "config.json")
+    runs.write_config(tmp_path / "config.json", config)
     assert cli.load(Train, tmp_path / "config.json") == config
 
 
@@ -178,5 +179,5 @@ def test_unreadable_files_are_refused_by_path(tmp_path):
 
 def test_what_is_not_json_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        cli.save(Train(learning_rate=float("inf")), tmp_path / "config.json")
+        runs.write_config(tmp_path / "config.json", Train(learning_rate=float("inf")))
     assert list(tmp_path.iterdir()) == []

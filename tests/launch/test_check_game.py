@@ -11,8 +11,12 @@ import pytest
 
 from collect import GameError
 from configs.game_checks import Kill, Replay, Speed, Timing
-from launch import check_game, game_replay, game_speed, game_timing, processes, records
-from launch.game_hours import BusyPage, Hour, first_difference
+from launch import check_game
+from launch.game import replay as game_replay
+from launch.game import speed as game_speed
+from launch.game import timing as game_timing
+from launch.game.hours import BusyPage, Hour, first_difference
+from launch.shared import processes, records
 
 PARTS = ("aircraft", "substeps", "log")
 

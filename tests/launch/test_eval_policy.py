@@ -12,11 +12,13 @@ from configs import cli
 from configs.evaluation import EvaluationConfig
 from configs.ppo import NetworkConfig
 from configs.recording import Wind
-from launch import episodes, eval_policy, radar, scoreboard
+from launch import eval_policy
+from launch.shared import episodes, radar, scoreboard
 from rl.networks import SetPolicy
 from rl.policy import describe, init_params
 from tests.rl.toys import Sector, SectorParams
-from wm import checkpoints, commands
+from wm.sector import commands
+from wm.store import checkpoints
 
 
 def episode(total, overflow=0, **changes):

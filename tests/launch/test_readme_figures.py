@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import records
-from launch.records import Figure
+from launch.shared import records
+from launch.shared.records import Figure
 
 README = Path(__file__).parents[2] / "README.md"
 

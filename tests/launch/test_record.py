@@ -14,8 +14,8 @@ import pytest
 from collect import dataset, store
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
-from launch import runs
 from launch.record import configuration, jobs_of, root_of, terminate, watch
+from launch.shared import runs
 
 ROOT = Path(__file__).parents[2]
 

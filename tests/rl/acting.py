@@ -5,7 +5,7 @@ import numpy as np
 
 import tests.wm.scenes as scenes
 from rl import expert, scripted
-from wm import observe
+from wm.sector import observe
 
 SLOTS = 6
 PLACE = scenes.airport()

@@ -8,9 +8,9 @@ import pytest
 import tests.wm.scenes as scenes
 from rl import scripted
 from rl.dangerous import DangerousParams, dangerous, occasion
-from wm import commands, observe
-from wm import traffic as tr
-from wm.commands import ALTITUDE, HEADING, ILS
+from wm.sector import commands, observe
+from wm.sector import traffic as tr
+from wm.sector.commands import ALTITUDE, HEADING, ILS
 
 SLOTS = 6
 PLACE = scenes.airport()

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from launch import parallel
+from launch.shared import parallel
 from rl.ppo import PPO
 from rl.totals import report
 from tests.rl.test_ppo import SECTOR, make

@@ -9,7 +9,7 @@ from rl import evaluate
 from rl.evaluate import Trace
 from rl.policy import Policy
 from tests.rl.toys import SECTOR_EXPERT, Sector, SectorParams
-from wm import traffic as tr
+from wm.sector import traffic as tr
 
 STEPS = 400  # 33 minutes and 20 seconds; 300 of them are the warm-up
 

@@ -6,8 +6,8 @@ import pytest
 
 from rl import expert, sequence
 from tests.rl.acting import PLACE, SLOTS, one, play, verb_of
-from wm import traffic as tr
-from wm.commands import ALTITUDE, DIRECT, HEADING, ILS
+from wm.sector import traffic as tr
+from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS
 
 LEVELS_FT = np.asarray(PLACE.levels_ft)
 WEST_DEG = 270.0

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import tests.wm.scenes as scenes
 from rl import expert, scripted
 from tests.rl.acting import POLICIES, SLOTS, observed, one, play, verb_of
-from wm import commands
-from wm import traffic as tr
-from wm.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
+from wm.sector import commands
+from wm.sector import traffic as tr
+from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
 
 is_legal = jax.jit(commands.is_legal)
 

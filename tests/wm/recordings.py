@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import tests.wm.scenes as scenes
-from wm import commands, dynamics, features
-from wm import kinematics as kn
-from wm import observe as ob
-from wm import spawn as sp
-from wm import traffic as tr
-from wm.airport import Airport, from_static
-from wm.labels import Recording
+from wm.sector import commands
+from wm.sector import observe as ob
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport, from_static
+from wm.state import dynamics, features
+from wm.state import kinematics as kn
+from wm.state import spawn as sp
+from wm.state.labels import Recording
 
 SLOTS = 6
 LEGS = 14

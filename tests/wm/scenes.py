@@ -7,8 +7,8 @@ are round so that expected values can be worked out by hand.
 import jax.numpy as jnp
 import numpy as np
 
-from wm import traffic as tr
-from wm.airport import Airport, from_static
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport, from_static
 
 WEST = np.deg2rad(270.0)
 NORTH = 0.0

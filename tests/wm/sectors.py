@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from tests.wm import recordings as rc
-from wm import dynamics, labels
-from wm.bundle import build
-from wm.env import EnvParams
+from wm.state import dynamics, labels
+from wm.state.bundle import build
+from wm.state.env import EnvParams
 
 LAST = 30  # steps of an episode; recorded starts lie up to 24 steps in
 ROWS = 8

@@ -7,8 +7,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from launch.parity import random_tree
-from wm.cosmos import keymaps, weights
-from wm.cosmos.recognise import slots_of
+from wm.cosmos.weights import keymaps, weights
+from wm.cosmos.weights.recognise import slots_of
 
 
 def random_params(config, seed=0, dtype=np.float32):

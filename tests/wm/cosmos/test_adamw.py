@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from configs.cosmos import OptimizerConfig
-from wm.cosmos import adamw
+from wm.cosmos.training import adamw
 
 CONFIG = OptimizerConfig(learning_rate=1e-2, warmup=0, max_grad_norm=0.5, moments="float32")
 

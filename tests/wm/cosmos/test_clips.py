@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wm.cosmos import clips
-from wm.cosmos.clips import Clip, ClipError, Normaliser, Shape
+from wm.cosmos.training import clips
+from wm.cosmos.training.clips import Clip, ClipError, Normaliser, Shape
 
 SHAPE = Shape(frames=5, height=16, width=24, actions=3)
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from wm.cosmos import cost, dit
-from wm.cosmos.config import PRESETS, resolve
-from wm.cosmos.dit import CosmosDiT
+from wm.cosmos.networks import dit
+from wm.cosmos.networks.config import PRESETS, resolve
+from wm.cosmos.networks.dit import CosmosDiT
+from wm.cosmos.training import cost
 
 TINY, ACTION = PRESETS["tiny"], PRESETS["predict2.5-2b-action"]
 CLIP_256, CLIP_512 = (17, 256, 256), (17, 512, 512)

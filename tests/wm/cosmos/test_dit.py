@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from launch.parity import random_tree
-from wm.cosmos import dit
-from wm.cosmos.config import PRESETS
-from wm.cosmos.dit import CosmosDiT
+from wm.cosmos.networks import dit
+from wm.cosmos.networks.config import PRESETS
+from wm.cosmos.networks.dit import CosmosDiT
 
 TINY = PRESETS["tiny"]
 BATCH, FRAMES, HEIGHT, WIDTH = 2, 3, 4, 6

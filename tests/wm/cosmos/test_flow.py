@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wm.cosmos import edm, flow, shortcut
-from wm.cosmos.edm import PREDICT1, PREDICT2
-from wm.cosmos.flow import FlowConfig
-from wm.cosmos.shortcut import ShortcutConfig
+from wm.cosmos.training import edm, flow, shortcut
+from wm.cosmos.training.edm import PREDICT1, PREDICT2
+from wm.cosmos.training.flow import FlowConfig
+from wm.cosmos.training.shortcut import ShortcutConfig
 
 SHAPE = (4, 3, 2, 4, 5)
 GIVEN = jnp.array([[1, 0, 0], [1, 1, 0], [1, 0, 0], [0, 0, 0]], jnp.float32)

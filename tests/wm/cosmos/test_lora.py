@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from configs.cosmos import LoRAConfig
-from wm.cosmos import dit, lora
-from wm.cosmos.config import ActionConfig, DiTConfig
+from wm.cosmos.networks import dit, lora
+from wm.cosmos.networks.config import ActionConfig, DiTConfig
 
 MODEL = dit.CosmosDiT(
     DiTConfig(width=24, blocks=2, heads=2, adaln_rank=4, context_width=16),

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from configs.cosmos import LoRAConfig, OptimizerConfig
-from wm.cosmos import dit, lora
-from wm.cosmos.config import ActionConfig, DiTConfig
-from wm.cosmos.flow import FlowConfig
-from wm.cosmos.objective import Clips
-from wm.cosmos.sample import SampleConfig, sample
-from wm.cosmos.shortcut import ShortcutConfig
-from wm.cosmos.train import Batch, Trainer
+from wm.cosmos.networks import dit, lora
+from wm.cosmos.networks.config import ActionConfig, DiTConfig
+from wm.cosmos.sampling.sample import SampleConfig, sample
+from wm.cosmos.training.flow import FlowConfig
+from wm.cosmos.training.objective import Clips
+from wm.cosmos.training.shortcut import ShortcutConfig
+from wm.cosmos.training.train import Batch, Trainer
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from launch.parity import random_tree
-from wm.cosmos import dit, vae
-from wm.cosmos.config import PRESETS
-from wm.cosmos.dit import CosmosDiT
-from wm.cosmos.sample import SampleConfig, World, guided, rollout, sample
+from wm.cosmos.networks import dit, vae
+from wm.cosmos.networks.config import PRESETS
+from wm.cosmos.networks.dit import CosmosDiT
+from wm.cosmos.sampling.sample import SampleConfig, World, guided, rollout, sample
 
 TINY = PRESETS["tiny"]
 FEW = SampleConfig(steps=2)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wm.cosmos import shapes
-from wm.cosmos.shapes import World
+from wm.cosmos.training import shapes
+from wm.cosmos.training.shapes import World
 
 
 def some(world, count=20):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wm.cosmos import solvers
+from wm.cosmos.sampling import solvers
 
 MEAN, DEVIATION = 1.5, 0.6
 NOISE = np.linspace(-2.5, 2.5, 11, dtype=np.float32)[:, None]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from configs.cosmos import LoRAConfig, OptimizerConfig
-from launch import parallel
-from wm.cosmos import dit, edm, lora
-from wm.cosmos.config import ActionConfig, DiTConfig
-from wm.cosmos.flow import FlowConfig
-from wm.cosmos.objective import Clips
-from wm.cosmos.shortcut import ShortcutConfig
-from wm.cosmos.train import Batch, Trainer
+from launch.shared import parallel
+from wm.cosmos.networks import dit, lora
+from wm.cosmos.networks.config import ActionConfig, DiTConfig
+from wm.cosmos.training import edm
+from wm.cosmos.training.flow import FlowConfig
+from wm.cosmos.training.objective import Clips
+from wm.cosmos.training.shortcut import ShortcutConfig
+from wm.cosmos.training.train import Batch, Trainer
 
 FLOAT32 = OptimizerConfig(
     learning_rate=1e-2, warmup=0, compute="float32", moments="float32", ema="float32", ema_decay=0.9

@@ -9,8 +9,9 @@ import pytest
 
 from launch import parity, parity_vae
 from tests.wm.cosmos import make_golden
-from wm.cosmos import keymaps, tokenizer, vae
-from wm.cosmos.config import TokenizerConfig, VAEConfig
+from wm.cosmos.networks import tokenizer, vae
+from wm.cosmos.networks.config import TokenizerConfig, VAEConfig
+from wm.cosmos.weights import keymaps
 
 CASES = parity_vae.cases()
 TINY = VAEConfig(base_dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1)

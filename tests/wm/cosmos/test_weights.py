@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from launch import parity_vae
 from tests.wm.cosmos import published
-from wm.checkpoints import CheckpointError
-from wm.cosmos import export, recognise, sources, weights
-from wm.cosmos.config import PRESETS, DiTConfig, VAEConfig
-from wm.cosmos.sources import WeightsError
+from wm.cosmos.networks.config import PRESETS, DiTConfig, VAEConfig
+from wm.cosmos.weights import export, recognise, sources, weights
+from wm.cosmos.weights.sources import WeightsError
+from wm.store.checkpoints import CheckpointError
 
 TINY = PRESETS["tiny"]
 TEXT = replace(

@@ -1,0 +1,1 @@
+"""What `python -m launch.cosmos` does: one module a verb, and what several verbs share."""

@@ -1,0 +1,179 @@
+"""`generate`: continue a picture or video under given actions into an mp4, chunk by chunk."""
+
+import dataclasses
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cli
+from configs.cosmos_use import Generate
+from launch.shared import runs, video
+from launch.shared.video import VideoError
+from wm.cosmos.networks import dit
+from wm.cosmos.networks.config import ModelConfig, resolve
+from wm.cosmos.sampling.sample import SampleConfig, World, rollout
+from wm.cosmos.training import cost
+from wm.cosmos.training.clips import ClipError, Normaliser
+from wm.cosmos.weights import weights
+from wm.cosmos.weights.sources import WeightsError
+from wm.store.checkpoints import CheckpointError
+
+
+class GenerateError(ValueError):
+    """What is asked for can't be generated; one line with the remedy."""
+
+
+def world_of(config: Generate) -> World:
+    """The model on this machine's first device, in the precision that suits it."""
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    if not Path(config.model).is_dir():
+        return _random_world(config, dtype)
+
+    def place(path: str, leaf: np.ndarray) -> jax.Array:
+        return jnp.asarray(leaf, jnp.float32 if dit.keeps_float32(path) else dtype)
+
+    folder = Path(config.model)
+    if (folder / "transformer").is_dir():  # as `convert` writes a whole repository
+        config = dataclasses.replace(config, vae=config.vae or folder / "vae")
+        folder = folder / "transformer"
+    if config.vae is None:
+        raise GenerateError("--vae is missing: the folder of the autoencoder's converted weights")
+    model, coder = weights.load(folder, place), weights.load(config.vae)
+    if not isinstance(model.config, ModelConfig):
+        raise GenerateError(f"{config.model} holds an autoencoder; --model wants a transformer")
+    if type(coder.config) is not type(model.config.vae):
+        raise GenerateError(
+            f"{config.vae} holds a {type(coder.config).__name__}; {model.config.name} wants a "
+            f"{type(model.config.vae).__name__}"
+        )
+    whole = dataclasses.replace(model.config, vae=coder.config)
+    if config.schedule == "few" and not whole.dit.step_hidden:
+        raise GenerateError(
+            f"{folder} wasn't trained to sample in few steps: fine-tune with a shortcut share"
+        )
+    kept = model.context if model.context is not None else dit.empty_context(whole.dit)
+    context = kept if config.context is None else _embedding(config.context, model)
+    negative = None if config.negative is None else _embedding(config.negative, model)
+    own_fps = config.fps if whole.rope_fps else None
+    return World(whole, model.params, coder.params, jnp.asarray(context), negative, dtype, fps=own_fps)
+
+
+def _random_world(config: Generate, dtype) -> World:
+    model, note = resolve(config.model)
+    if model.name not in ("tiny", "mini"):
+        raise GenerateError(f"{note or model.name}: convert its weights first, then name their folder")
+    coder = cost.autoencoder(model)
+    side = 4 * model.vae.spatial_compression
+    clip = jnp.zeros((1, 1 + model.vae.temporal_compression, side, side, 3))
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = jax.jit(partial(dit.init, dit.CosmosDiT(model.dit, model.action)))(keys[0])
+    coder_params = jax.jit(partial(coder.init, keys[1]))(clip)["params"]
+    print(f"{model.name}: random weights, so the video is noise")
+    return World(model, params, coder_params, dit.empty_context(model.dit), dtype=dtype)
+
+
+def _embedding(path: Path, model: weights.Model) -> jax.Array:
+    """(1, K, context_width) from a .npy file, projected if it holds what the text encoder gave."""
+    try:
+        array = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError) as error:
+        raise GenerateError(f"{path} isn't an array in a .npy file: {error}") from error
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[0] != 1:
+        raise GenerateError(f"{path} is {array.shape}, must be (tokens, {model.config.dit.context_width})")
+    return jnp.asarray(weights.project(model.config.dit, model.params, array))
+
+
+def start_of(config: Generate) -> np.ndarray:
+    """(1, given, H, W, 3) in [-1, 1]."""
+    if config.start is None:
+        size = (config.height or 64, config.width or 64)
+        return np.zeros((1, config.given, *size, 3), np.float32)
+    frames = video.read(config.start, last=config.given)
+    if len(frames) < config.given:
+        raise GenerateError(f"{config.start} has {len(frames)} frames; --given asks for {config.given}")
+    if config.height:
+        size = (config.width, config.height)
+        frames = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    return frames[None]
+
+
+def actions_of(config: Generate, model: ModelConfig) -> np.ndarray | None:
+    """(1, n, A) in the scale that the model was trained with."""
+    if config.actions is None:
+        return None
+    try:
+        if config.actions.suffix == ".npy":
+            actions = np.load(config.actions, allow_pickle=False)
+        else:
+            actions = np.loadtxt(config.actions, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise GenerateError(f"{config.actions} can't be read as actions: {error}") from error
+    if actions.ndim != 2 or not np.isfinite(actions).all():
+        raise GenerateError(f"{config.actions} is {actions.shape}, must be (n, A) finite numbers")
+    beside = Path(config.model).parent / "normaliser.json"
+    path = config.normaliser or (beside if Path(config.model).is_dir() and beside.exists() else None)
+    if path is not None:
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            normaliser = Normaliser(tuple(stored["mean"]), tuple(stored["std"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise GenerateError(f"{path} isn't the scale of actions: {error}") from error
+        actions = normaliser(actions)
+    elif model.action is not None:
+        print("no normaliser: actions are given to the model as they are")
+    return actions[None].astype(np.float32)
+
+
+def generate(config: Generate) -> dict:
+    """Writes video.mp4, frames.png (where chunks end) and results.json; returns what is in the last."""
+    world = world_of(config)
+    start, actions = start_of(config), actions_of(config, world.config)
+    told = world.config.condition_time if config.condition_time is None else config.condition_time
+    how = SampleConfig(config.steps, config.solver, config.schedule, config.shift, told, config.guidance)
+    chunks = rollout(world, start, actions, jax.random.key(config.seed), how, config.frames, config.chunks)
+    new = config.frames - config.given
+    total = config.chunks if actions is None else actions.shape[1] // new
+    first = next(chunks)  # before anything is written: what doesn't fit the model is refused here
+    folder = config.out or runs.create("cosmos-generate")
+    height, width = start.shape[2:4]
+    seconds, shown = [], [start[0, -1], first[0, -1]]
+    with (
+        video.writer(folder / "video.mp4", height, width, config.fps) as write,
+        runs.progress((total or 1) * new, "frame", done=new) as line,
+    ):
+        write(start[0])
+        write(first[0])
+        begin = time.perf_counter()
+        for chunk in chunks:
+            write(chunk[0])
+            shown.append(chunk[0, -1])
+            seconds.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+            line.update(new)
+    chosen = np.linspace(0, len(shown) - 1, min(8, len(shown))).round().astype(int)
+    strip = np.concatenate([video.to_bytes(shown[index]) for index in chosen], 1)
+    cv2.imwrite(str(folder / "frames.png"), strip[..., ::-1])
+    results = {
+        "config": cli.to_json(config),
+        "frames": config.given + new * (len(shown) - 1),
+        # The first chunk compiles; without a second there is no time to tell.
+        "seconds_per_frame": float(np.median(seconds)) / new if seconds else None,
+    }
+    runs.write_results(folder, results)
+    speed = f", {results['seconds_per_frame']:.3f} s per frame" if seconds else ""
+    print(f"{folder}/video.mp4: {results['frames']} frames{speed}")
+    return results
+
+
+def main(argv: list[str]) -> None:
+    """Generate, or say in one line why not."""
+    config = cli.parse(Generate, argv)
+    with runs.one_line_errors(ValueError, WeightsError, CheckpointError, ClipError, VideoError, OSError):
+        generate(config)

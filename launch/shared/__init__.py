@@ -1,0 +1,1 @@
+"""What several commands share: run folders, records, devices, policies at play, pictures."""

@@ -1,0 +1,316 @@
+"""Episodes of a policy, played in the real game or in the model and kept one JSON file each.
+
+A file's folder names everything that decides the episode: world, airport, policy with the hash of its
+parameters and code, conditions and the collector's version. Letters: E episodes, T decisions, N aircraft.
+"""
+
+import copy
+import hashlib
+import json
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from collect import GameError
+from collect.dataset import SEEDS
+from collect.env import OpenScopeEnv
+from collect.store import COLLECTOR_VERSION
+from configs.evaluation import EvaluationConfig
+from launch.shared import players, radar, runs
+from rl import evaluate
+from wm.sector import airport as ap
+from wm.sector import traffic as tr
+from wm.state import bundle
+from wm.state import env as simulator
+from wm.store import checkpoints
+from wm.store.manifest import MANIFEST
+from wm.store.provenance import ROOT, write_json
+
+EXPERT = ("expert", "lookahead", "paths", "conflicts", "sequence")
+SOURCES = {
+    "noop": ("scripted",),
+    "random": ("scripted",),
+    "expert": EXPERT,
+    "perturbed": ("scripted", *EXPERT),
+    "trained": ("policy", "networks", "distribution", "normalize"),
+}  # modules of rl that decide what a policy does
+SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
+ATTEMPTS = 3  # of one episode, when the browser crashes
+TOGETHER = 256  # episodes of one rollout
+CHUNK = round(60.0 / tr.STEP_S)  # decisions of one call, a minute
+
+
+class EvaluationError(Exception):
+    """The evaluation can't start or go on; one line with cause and remedy."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A policy with the name that figures give it and the hash of its parameters and code."""
+
+    name: str
+    player: players.Player
+    digest: str
+
+
+def contestant(given: str, slots: int) -> Contestant:
+    """The policy called `given`, or of that folder (a PPO run's, or the policy folder in it).
+
+    Raises ValueError for an unknown name and CheckpointError for a folder without a usable checkpoint.
+    """
+    scripted = given in players.SCRIPTED
+    folder = given if scripted or not (Path(given) / "policy").is_dir() else str(Path(given) / "policy")
+    player = players.make(folder, slots)
+    parts = [given if scripted else json.dumps(checkpoints.load_config(folder), sort_keys=True), player.hash]
+    names = SOURCES[given if scripted else "trained"]
+    code = [(ROOT / "rl" / f"{name}.py").read_bytes() for name in names]
+    return Contestant(given if scripted else "policy", player, _sha256(*(p.encode() for p in parts), *code))
+
+
+def _sha256(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class World:
+    """Where episodes are played. play(contestant, seeds, on_step) yields (seed, episode)."""
+
+    name: str  # "real" or "imagined"
+    folder: str  # of the cache; tells apart what plays differently
+    play: Callable
+
+    def path(self, config: EvaluationConfig, contestant: Contestant, seed: int) -> Path:
+        """The file of an episode."""
+        wind = "own" if config.wind is None else f"{config.wind.from_deg}-{config.wind.speed_kt}"
+        conditions = f"traffic-{config.traffic:g}_wind-{wind}_{config.minutes}-min_{config.slots}-slots"
+        who = f"{contestant.name}-{contestant.digest[:16]}"
+        return config.cache / self.folder / config.airport / who / conditions / f"{seed}.json"
+
+
+def read(path: Path) -> dict | None:
+    """A finished episode; None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise EvaluationError(f"{path} isn't JSON ({error}): delete it and run again") from error
+
+
+def play_all(config: EvaluationConfig, worlds: dict[str, World], contestants, seeds) -> None:
+    """Play everybody's seeds that have no file yet, in every world, with a progress line that names it."""
+    missing = sum(
+        not world.path(config, who, seed).exists()
+        for world in worlds.values() for who in contestants for seed in seeds
+    )  # fmt: skip
+    with runs.progress(missing * round(60.0 * config.minutes / tr.STEP_S), "decision") as line:
+        for name, world in worlds.items():
+            for who in contestants:
+                line.set_postfix_str(f"{name} {who.name}")
+                play_missing(config, world, who, seeds, line.update)
+
+
+def play_missing(config: EvaluationConfig, world: World, who: Contestant, seeds, on_step) -> None:
+    """Play the seeds that have no file yet; each is written whole as soon as it is finished."""
+    missing = [seed for seed in seeds if not world.path(config, who, seed).exists()]
+    for seed, episode in world.play(who, missing, on_step):
+        path = world.path(config, who, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"policy": who.name, "hash": who.digest, "airport": config.airport, "seed": seed}
+        write_json(path, {**about, "world": world.folder, **episode})
+
+
+# The real game
+
+
+def real_world(config: EvaluationConfig, frame_s: float = tr.FRAME_S) -> World:
+    """The game at config.url, `pages` episodes at once, in frames of `frame_s`."""
+    timing = "" if frame_s == tr.FRAME_S else f"-{1 / frame_s:g}-fps"
+    folder = f"real-v{COLLECTOR_VERSION}{timing}"
+    return World("real", folder, lambda *given: _play_pages(config, frame_s, *given))
+
+
+def _play_pages(config, frame_s: float, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
+    """Threads play seeds from one queue; the first error, or a reader that leaves, stops them all."""
+    waiting, finished, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
+    for seed in seeds:
+        waiting.put(seed)
+
+    def page():
+        try:
+            # On the CPU whatever the machine has, so that figures don't depend on it; one observation at a
+            # time is faster there too.
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):
+                for seed, episode in _play_queue(config, frame_s, who, waiting, stop, on_step):
+                    finished.put((seed, episode))
+        except BaseException as error:
+            finished.put(error)
+
+    threads = [threading.Thread(target=page) for _ in range(min(config.pages, len(seeds)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in seeds:
+            result = finished.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _play_queue(config, frame_s, who: Contestant, waiting, stop, on_step) -> Iterator[tuple[int, dict]]:
+    """One page's episodes; a crash of its browser costs the episode under way, which is played again."""
+    wind = None if config.wind is None else (config.wind.from_deg, config.wind.speed_kt)
+    player = copy.copy(who.player)  # its place in the episode is its own, its compiled code shared
+    env = OpenScopeEnv(
+        config.url, config.airport, config.traffic, wind, config.slots,
+        episode_s=60.0 * config.minutes, frame_s=frame_s,
+    )  # fmt: skip
+    try:
+        while not stop.is_set():
+            try:
+                seed = waiting.get_nowait()
+            except queue.Empty:
+                return
+            episode = _play_again(env, player, seed, stop, on_step)
+            if episode is not None:
+                yield seed, episode
+    finally:
+        env.close()
+
+
+def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -> dict | None:
+    """`play`, in a fresh browser each time that one crashed."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return play(env, player, seed, stop, on_step)
+        except GameError:
+            env.close()
+    return play(env, player, seed, stop, on_step)
+
+
+def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: Callable) -> dict | None:
+    """One episode of the real game; None where it was stopped.
+
+    Raises GameError where the game stops or scores other points than its events have.
+    """
+    begin, steps, tracks, raw, refusals = time.perf_counter(), [], [], Counter(), []
+    observation, info = env.reset(seed=seed)
+    overflow = [info["overflow"]]
+    player.reset(seed)
+    truncated = False
+    while not truncated:
+        if stop.is_set():
+            return None
+        tracks.append(env.scene.traffic)
+        action = player(observation)
+        observation, _, _, truncated, info = env.step(action)
+        overflow.append(info["overflow"])
+        raw.update(tr.EVENT_NAMES[code] for code in info["events"][:, 1])
+        refusals += info["refusals"] if info["command"] else ()
+        commanded = action[0] < len(env.slots)
+        steps.append((info["reward_terms"], info["metrics"], commanded, commanded and not info["command"]))
+        on_step(1)
+    terms, metrics, command, illegal = jax.tree.map(lambda *rows: np.asarray(rows), *steps)
+    traffic = jax.tree.map(lambda *rows: np.stack(rows), *tracks, env.scene.traffic)
+    look = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))
+    looked = jax.tree.map(np.asarray, look(traffic, env.airport))
+    metrics["overflow"] = np.asarray(overflow)
+    episode = evaluate.summarise(evaluate.Trace(terms, metrics, command, illegal, looked))
+    if seed in SHOWN:
+        episode["picture"] = radar.picture(looked, env.airport)
+    return episode | {
+        "raw_events": {name: raw[name] for name in tr.EVENT_NAMES},
+        "refusals": refusals,
+        "page_score": env.snapshot.score,
+        "game_version": env.game.static["version"],
+        "wall_s": round(time.perf_counter() - begin, 1),
+    }
+
+
+# The model
+
+
+def model_world(config: EvaluationConfig) -> World:
+    """The world model of config.checkpoint at one airport, from cold starts, whole hours.
+
+    Raises EvaluationError where it doesn't know the airport or has no cold start there, CheckpointError where
+    there is no model.
+    """
+    directory = bundle.PACKAGED if config.checkpoint is None else config.checkpoint
+    known = checkpoints.load_config(directory).get("training", {}).get("airports", ())
+    if config.airport not in known:
+        raise EvaluationError(
+            f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
+            f"not {config.airport!r}: choose one of its airports or train it on that one"
+        )
+    params = cold_starts(bundle.load_bundle(directory), known.index(config.airport), config)
+    code = [path.read_bytes() for path in sorted((ROOT / "wm").glob("*.py"))]
+    step = checkpoints.latest_step(directory)
+    identity = _sha256((directory / f"{step:08d}" / MANIFEST).read_bytes(), *code)
+    return World(
+        "imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given)
+    )
+
+
+def cold_starts(params, airport_id: int, config: EvaluationConfig):
+    """EnvParams whose episodes start empty at one airport, last config.minutes and are never cut short."""
+    rows = params.rows
+    chosen = np.flatnonzero((rows.airport_id == airport_id) & (rows.scene.time_s == 0.0))
+    if not len(chosen):
+        raise EvaluationError(
+            f"the world model has no cold start at {config.airport}: train it with more --rows"
+        )
+    rows = jax.tree.map(lambda leaf: leaf[chosen], rows)
+    if config.wind is not None:
+        scene = rows.scene.replace(
+            wind_speed_kt=np.full(len(chosen), config.wind.speed_kt, np.float32),
+            wind_from_rad=np.full(len(chosen), np.deg2rad(config.wind.from_deg), np.float32),
+        )
+        rows = simulator.build_rows(scene, rows.airport_id, params.airports)
+    return params.replace(
+        rows=rows,
+        traffic_low=config.traffic,
+        traffic_high=config.traffic,
+        disagreement_limit=2.0,
+        max_steps_in_episode=config.minutes * CHUNK,
+    )
+
+
+def _play_model(config, params, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
+    if not seeds:
+        return
+    airport_id = int(params.rows.airport_id[0])
+
+    def look(env_params, state):
+        return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, airport_id))
+
+    env = simulator.OpenScopeWorldModel(params)
+    game = evaluate.rollout(env, who.player.policy, look, CHUNK)
+    for some in range(0, len(seeds), TOGETHER):
+        begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
+        carry, tracks = game.start(params, jax.vmap(jax.random.key)(np.asarray(together)))
+        first, chunks = jax.tree.map(np.asarray, tracks), []
+        for _ in range(config.minutes):
+            carry, chunk = game.advance(params, who.player.params, carry)
+            chunks.append(jax.tree.map(np.asarray, chunk))
+            on_step(CHUNK * len(together))
+        wall = round((time.perf_counter() - begin) / len(together), 2)
+        for seed, trace in zip(together, evaluate.episodes_of(first, chunks), strict=True):
+            episode = evaluate.summarise(trace) | {"wall_s": wall}
+            if seed in SHOWN:
+                episode["picture"] = radar.picture(trace.tracks, ap.select(params.airports, airport_id))
+            yield seed, episode

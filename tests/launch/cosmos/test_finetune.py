@@ -1,0 +1,190 @@
+"""A fine-tuning run of a tiny model: what it leaves behind, that it resumes to the bit, what it refuses."""
+
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from configs.cosmos import Finetune, LoRAConfig, OptimizerConfig
+from launch.cosmos import __main__ as cosmos
+from launch.cosmos import finetune as cosmos_finetune
+from launch.cosmos import run as cosmos_run
+from launch.cosmos.finetune import train
+from tests.launch import programs
+from wm.cosmos.networks import dit
+from wm.cosmos.networks.config import PRESETS, ActionConfig
+from wm.cosmos.networks.vae import initial_params
+from wm.cosmos.training import clips
+from wm.cosmos.training.clips import Clip
+from wm.cosmos.weights import weights
+from wm.store import checkpoints
+
+FRAMES, SIDE, ACTIONS, CLIPS = 5, 16, 3, 12
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Clips and an autoencoder with random weights; programs compiled once serve all runs."""
+    root = tmp_path_factory.mktemp("cosmos")
+    (root / "clips").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(CLIPS):
+        frames = generator.integers(0, 256, (FRAMES, SIDE, SIDE, 3)).astype(np.uint8)
+        actions = generator.normal(5.0, 3.0, (FRAMES - 1, ACTIONS)).astype(np.float32)
+        clips.write(root / "clips" / f"{number:02d}.npz", Clip(frames, actions))
+    vae = PRESETS["tiny"].vae
+    params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
+    weights.save(root / "vae", vae, jax.device_get(params))
+    with programs.kept_in(root / "cache"):
+        yield root
+
+
+def options(folder, name, **changes) -> Finetune:
+    asked = Finetune(
+        data=folder / "clips",
+        vae=folder / "vae",
+        directory=folder / name,
+        model="tiny",
+        frames=FRAMES,
+        height=SIDE,
+        width=SIDE,
+        epochs=2,
+        batch=2,
+        devices=2,
+        holdout=4,
+        pictures=1,
+        sampler_steps=2,
+        optimizer=OptimizerConfig(warmup=1, compute="float32"),
+    )
+    return replace(asked, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(folder):
+    """A run of two epochs of two steps, from beginning to end."""
+    return train(options(folder, "whole"))[0]
+
+
+def lines(folder, name):
+    return [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_run_leaves_what_it_says(folder, whole):
+    run = folder / "whole"
+    for name in ("config.json", "curves.png", "epoch-0001.png", "epoch-0002.png", "results.json"):
+        assert (run / name).stat().st_size > 0
+    steps = [line for line in lines(folder, "whole") if "loss" in line]
+    assert [line["step"] for line in steps] == [0, 1, 2, 3]
+    assert all(line["grad_norm"] > 0 for line in steps)
+    assert all(line["tflops"] > 0 for line in steps[1:])
+    assert whole["steps"] == 4
+    judged = [line for line in lines(folder, "whole") if "held_out/loss" in line]
+    assert [line["epoch"] for line in judged] == [0, 1]
+    model = weights.load(run / "model")
+    assert model.config.action.width == ACTIONS
+    actions = np.concatenate([clips.read(path).actions for path in clips.find(folder / "clips")[: CLIPS - 4]])
+    normaliser = json.loads((run / "normaliser.json").read_text())
+    np.testing.assert_allclose(normaliser["mean"], actions.mean(0), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_resumed_run_equals_the_whole_one_to_the_bit(folder, whole):
+    (folder / "halves").mkdir()  # of a run that ended before its first checkpoint
+    (folder / "halves" / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "lo')
+    train(options(folder, "halves", minutes=1e-9))  # ends after its first epoch
+    assert checkpoints.latest_step(folder / "halves" / "resume") == 2
+    train(options(folder, "halves", resume=True))
+    kept = [checkpoints.load_metadata(folder / name / "resume", 4)["leaves"] for name in ("whole", "halves")]
+    assert kept[0] == kept[1]
+    shapes = {n: jax.ShapeDtypeStruct(tuple(x["shape"]), x["dtype"]) for n, x in kept[0].items()}
+    trees = [_leaves(folder / name / "resume", shapes) for name in ("whole", "halves")]
+    for name, array in trees[0].items():
+        assert array.tobytes() == trees[1][name].tobytes(), name
+    losses = [[x["loss"] for x in lines(folder, name) if "loss" in x] for name in ("whole", "halves")]
+    assert losses[0] == losses[1]
+
+
+def _leaves(directory, shapes):
+    """Arrays of a checkpoint by name, whatever structures they were saved in."""
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    return flatten_dict(checkpoints.restore(directory, unflatten_dict(shapes, sep="/")), sep="/")
+
+
+@pytest.mark.slow
+def test_adapters_start_from_a_finished_model_with_other_actions(folder, whole):
+    """LoRA on the model that the first run made, on clips whose actions have another width."""
+    other = folder / "wide"
+    other.mkdir()
+    for path in clips.find(folder / "clips"):
+        clip = clips.read(path)
+        clips.write(other / path.name, Clip(clip.frames, np.concatenate([clip.actions] * 2, axis=1)))
+    adapters = {"mode": "lora", "lora": LoRAConfig(rank=2), "epochs": 1, "backend": "fsdp"}
+    start = folder / "whole" / "model"
+    train(options(folder, "lora", data=other, init=start, **adapters))
+    before, after = weights.load(start), weights.load(folder / "lora" / "model")
+    assert after.config.action.width == 2 * ACTIONS
+    old, new = (x.params["action"]["to_d"]["fc2"]["kernel"] for x in (before, after))
+    assert old.shape == new.shape
+    np.testing.assert_array_equal(before.params["patch"]["kernel"], after.params["patch"]["kernel"])
+    moved = [np.abs(x.params["blocks"]["mlp"]["up"]["kernel"]).sum(dtype=np.float64) for x in (before, after)]
+    assert moved[0] != moved[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "holds a run; add --resume or choose another directory"),
+        ({"resume": True, "seed": 1}, "was saved with seed = 0, this run has 1"),
+    ],
+)
+def test_a_folder_that_holds_a_run_is_refused(folder, whole, change, message):
+    with pytest.raises((ValueError, checkpoints.CheckpointError), match=message):
+        train(options(folder, "whole", **change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resume": True}, "has no checkpoint to resume; start it without --resume"),
+        ({"frames": 9}, r"00\.npz: frames is 5, must be 9"),
+        ({"height": 32}, r"00\.npz: size \(height, width\) is \(16, 16\), must be \(32, 16\)"),
+        ({"width": 20}, "sides are multiples of 16"),
+        ({"batch": 5}, "12 clips; 4 are held out and a step takes 10: lower --batch or --holdout"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(folder, change, message):
+    with pytest.raises(ValueError, match=message):
+        train(options(folder, "refused", **change))
+    assert not (folder / "refused").exists()
+
+
+def test_weights_of_another_model_are_refused_by_name():
+    small = dit.CosmosDiT(PRESETS["tiny"].dit, ActionConfig(3, hidden=64))
+    shapes = jax.eval_shape(lambda: dit.init(small, jax.random.key(0)))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    del params["out"]
+    with pytest.raises(cosmos_run.FinetuneError, match="don't fit the model: out/kernel"):
+        cosmos_run.complete(small, params, jax.random.key(0))
+
+
+def test_the_command_names_its_verbs(capsys):
+    cosmos.main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in ("bench", "finetune", "shapes"))
+    with pytest.raises(SystemExit) as stopped:
+        cosmos.main(["finetnue"])
+    assert stopped.value.code == 2
+    assert "no verb 'finetnue': bench" in capsys.readouterr().err
+
+
+def test_the_command_ends_in_one_line(folder, capsys):
+    named = {"--data": folder / "nothing", "--vae": folder / "vae", "--directory": folder / "x"}
+    with pytest.raises(SystemExit) as stopped:
+        cosmos_finetune.main([str(part) for pair in named.items() for part in pair] + ["--model", "tiny"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.count("\n") == 1

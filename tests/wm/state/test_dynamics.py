@@ -1,0 +1,361 @@
+"""The learned autopilot's machinery: blocks of members, draws, and what a decision does to a scene."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special, stats
+
+import tests.wm.scenes as scenes
+from tests.wm.recordings import NEVER, SLOTS, biased, decision, move, rated
+from wm.sector import traffic as tr
+from wm.state import dynamics as dy
+from wm.state import kinematics as kn
+from wm.state.spawn import free_slots
+
+PLACE = scenes.airport()
+FEATURES = 12
+MEMBERS = 3
+NETWORK = dy.AutopilotNetwork(width=16, blocks=1)
+EVENT = {name: i for i, name in enumerate(tr.EVENT_NAMES)}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    keys = jax.random.split(jax.random.key(0), MEMBERS)
+    return jax.jit(jax.vmap(lambda k: NETWORK.init(k, jnp.zeros((1, FEATURES)))))(keys)
+
+
+def member(weights, m):
+    return jax.tree.map(lambda w: w[m], weights)
+
+
+def outputs_of(seed, rows):
+    """Random head outputs `[rows, .]`, the same in every row."""
+    rng = np.random.default_rng(seed)
+    sizes = dy.CATEGORICAL | dy.BINARY | dy.SCALAR
+    return {n: np.tile(rng.normal(size=size).astype(np.float32), (rows, 1)) for n, size in sizes.items()}
+
+
+@jax.jit
+def batched(weights, members, features):
+    return jax.vmap(dy.predict, (None, 0, 0))(weights, members, features)
+
+
+draw = jax.jit(dy.draw)
+disagreement = jax.jit(dy.disagreement)
+
+
+@jax.jit
+def distances(weights, outputs, features):
+    """Largest difference `[M, E]` of batched outputs from what each member says of the same features."""
+    own = jax.vmap(lambda w: NETWORK.apply(w, features))(weights)
+    off = [jnp.max(jnp.abs(outputs[n] - own[n]), axis=(-2, -1)) for n in own]
+    return jnp.max(jnp.stack(off), 0)
+
+
+@pytest.mark.parametrize("environments", [6, 5])
+def test_members_own_blocks_of_environments_or_are_named_where_blocks_do_not_divide(weights, environments):
+    features = jax.random.normal(jax.random.key(1), (environments, 4, FEATURES))
+    named = jnp.asarray([2, 0, 1, 2, 0, 1][:environments])
+    outputs = batched(weights, named, features)
+    owners = [0, 0, 1, 1, 2, 2] if environments == 6 else named.tolist()
+    off = np.asarray(distances(weights, outputs, features))
+    # A bfloat16 product may round differently in a batch; members differ by far more.
+    np.testing.assert_array_equal(off < 0.03, np.arange(MEMBERS)[:, None] == np.asarray(owners))
+
+
+def test_predict_refuses_a_batch_of_weights(weights):
+    features = jnp.zeros((2, 4, FEATURES))
+    doubled = jax.tree.map(lambda w: jnp.stack([w, w]), weights)
+    with pytest.raises(ValueError, match="environments only"):
+        jax.vmap(dy.predict)(doubled, jnp.zeros(2, jnp.int32), features)
+
+
+def test_network_of_reads_the_shape_off_the_weights(weights):
+    assert dy.network_of(weights) == NETWORK
+    assert dy.network_of(member(weights, 1)) == NETWORK
+
+
+def test_trunk_is_bfloat16_and_heads_norms_and_parameters_are_float32(weights):
+    one = member(weights, 0)
+    features = jnp.ones((2, FEATURES))
+    outputs, kept = NETWORK.apply(one, features, capture_intermediates=True, mutable=["intermediates"])
+    dtypes = {
+        name: inner["__call__"][0].dtype
+        for name, inner in kept["intermediates"].items()
+        if name != "__call__"
+    }
+    expected = dict.fromkeys(("embed", "up_0", "down_0"), jnp.bfloat16)
+    expected |= dict.fromkeys(("norm_0", "norm", "heads"), jnp.float32)
+    assert dtypes == expected
+    assert {v.dtype for v in outputs.values()} == {jnp.dtype("float32")}
+    assert {w.dtype for w in jax.tree.leaves(one)} == {jnp.dtype("float32")}
+    products = [
+        str(e.outvars[0].aval.dtype)
+        for e in jax.make_jaxpr(NETWORK.apply)(one, features).eqns
+        if e.primitive.name == "dot_general"
+    ]
+    assert products == ["bfloat16"] * 3 + ["float32"]
+
+
+def test_draws_follow_the_softmax_and_the_sigmoid():
+    rows = 20000
+    outputs = outputs_of(2, rows)
+    drawn = jax.tree.map(np.asarray, draw(outputs, jax.random.key(2)))
+    tests = len(dy.CATEGORICAL) + sum(dy.BINARY.values())
+    worst = 1e-3 / tests  # chance that right code fails, for all heads together, 0.1 %
+    for name, size in dy.CATEGORICAL.items():
+        expected = np.exp(np.asarray(outputs[name][0], np.float64))
+        observed = np.bincount(drawn[name], minlength=size)
+        assert stats.chisquare(observed, rows * expected / expected.sum()).pvalue > worst, name
+    for name in dy.BINARY:
+        chance = 1 / (1 + np.exp(-np.asarray(outputs[name][0], np.float64)))
+        for k, p in enumerate(chance):
+            assert stats.binomtest(int(drawn[name][:, k].sum()), rows, p).pvalue > worst, (name, k)
+    pairs = np.zeros((dy.CATEGORICAL["heading"], dy.CATEGORICAL["altitude"]))
+    np.add.at(pairs, (drawn["heading"], drawn["altitude"]), 1)
+    assert stats.chi2_contingency(pairs).pvalue > 1e-3  # heads are drawn independently
+
+
+def test_without_a_key_the_most_likely_is_drawn():
+    outputs = outputs_of(3, 2)
+    drawn = dy.draw(outputs, None)
+    for name in dy.CATEGORICAL:
+        assert drawn[name][0] == np.argmax(outputs[name][0])
+    for name in dy.BINARY:
+        np.testing.assert_array_equal(drawn[name][0], outputs[name][0] > 0)
+
+
+def test_scalar_heads_become_gains_feet_and_knots():
+    t = rated(2, altitude_ft=[5000.0, 6000.0])
+    outputs = outputs_of(4, 2)
+    guide = dy.decide(outputs, t).guidance
+    value = {n: float(outputs[n][0, 0]) for n in dy.SCALAR}
+    np.testing.assert_allclose(guide.localizer_gain, 20.0 * value["localizer_gain"], rtol=1e-6)
+    np.testing.assert_allclose(
+        guide.free_altitude_ft, [5000 + 2000 * value["free_altitude"], 6000 + 2000 * value["free_altitude"]]
+    )
+    np.testing.assert_allclose(guide.free_speed_kt, 135 + 50 * value["free_speed"], rtol=1e-6)
+
+
+def run(columns, scene_changes=None, **changes):
+    t = rated(SLOTS, **columns)
+    scene = scenes.scene(t, PLACE, **(scene_changes or {}))
+    return jax.tree.map(np.asarray, (scene, *move(scene, decision(t, **changes), PLACE)))
+
+
+def apart(n):
+    """Columns that keep n aircraft away from each other."""
+    return {"x_nm": 10.0 * np.arange(n) - 20.0, "y_nm": np.full(n, 10.0)}
+
+
+def test_fates_remove_and_score_and_contact_makes_controllable():
+    fates = [dy.STAY, dy.CONTACT, dy.LANDED, dy.HANDED_OFF, dy.OFF_ROUTE, dy.LOST]
+    columns = apart(6) | {"controllable": [True, False, True, True, True, True]}
+    columns["since_contact_s"] = [35.0, -1.0, 35.0, 35.0, 35.0, 35.0]
+    # The network may also say that such an event happened: an event of a fate comes from the fate alone.
+    claimed = np.zeros((SLOTS, len(tr.EVENT_NAMES)), bool)
+    claimed[0, EVENT["DEPARTURE"]] = claimed[0, EVENT["GO_AROUND"]] = True
+    _, after, _, events, removed = run(columns, fate=np.asarray(fates), events=claimed)
+    np.testing.assert_array_equal(removed, [False, False, True, True, True, True])
+    scored = [{tr.EVENT_NAMES[k] for k in np.flatnonzero(row)} for row in events]
+    assert scored == [{"GO_AROUND"}, set(), {"ARRIVAL"}, {"DEPARTURE"}, {"NOT_CLEARED_ON_ROUTE"}, set()]
+    np.testing.assert_array_equal(after.traffic.controllable, [True, True] + [False] * 4)
+    np.testing.assert_allclose(after.traffic.since_contact_s[:3], [40.0, 0.0, 40.0])
+    freed = free_slots(jax.tree.map(jnp.asarray, after.traffic), removed)
+    np.testing.assert_array_equal(freed.valid, ~removed)
+    np.testing.assert_array_equal(np.asarray(freed.id) >= 0, ~removed)
+
+
+def test_a_bust_scores_and_empty_slots_do_nothing():
+    claimed = np.ones((SLOTS, len(tr.EVENT_NAMES)), bool)
+    before, after, _, events, removed = run(apart(1), fate=dy.BUST, events=claimed)
+    assert events[0, EVENT["AIRSPACE_BUST"]]
+    assert not events[0, EVENT["ARRIVAL"]]
+    assert not events[1:].any()
+    np.testing.assert_array_equal(removed, before.traffic.valid)
+    assert not after.traffic.valid[1:].any()
+
+
+def waiting(n):
+    return {
+        "x_nm": 1.0 + 0.2 * np.arange(n), "y_nm": np.full(n, 0.0), "altitude_ft": 2000.0, "speed_kt": 0.0,
+        "ground_speed_kt": 0.0, "category": tr.DEPARTURE, "phase": tr.WAITING, "airborne_s": -1.0,
+        "altitude_mode": tr.MODE_OFF, "assigned_altitude_ft": -1.0, "assigned_speed_kt": -1.0,
+        "route": scenes.SID_ROUTE,
+    }  # fmt: skip
+
+
+def test_two_departures_move_their_queues_up_and_become_the_last_of_their_runways():
+    left, north = scenes.RUNWAY_27L, scenes.RUNWAY_36
+    columns = waiting(5) | {
+        "runway": [left, left, north, north, left],
+        "queue_position": [1, 0, 0, 1, 2],
+        "runway_class": [3, 2, 1, 3, 3],
+    }
+    runways = tr.empty(tr.Runways, (3,)).replace(
+        last_departure=jnp.asarray([7, 8, -1]),
+        since_departure_s=jnp.asarray([100.0, 50.0, -1.0]),
+        last_departure_distance_nm=jnp.asarray([9.0, 4.0, -1.0]),
+    )
+    frames = np.asarray([NEVER, 4, 9, NEVER, NEVER, NEVER])
+    phases = np.where(frames < NEVER, tr.TAKEOFF, tr.WAITING)
+    _, after, _, _, _ = run(columns, {"runways": runways}, phase=phases, phase_frame=frames)
+    t, r = after.traffic, after.runways
+    np.testing.assert_array_equal(t.queue_position[:5], [0, -1, -1, 0, 1])
+    np.testing.assert_array_equal(r.last_departure, [101, 8, 102])
+    np.testing.assert_array_equal(r.last_departure_class[[0, 2]], [2, 1])
+    # Frames 4 and 9 of ten: 3 s and 0.5 s before the end of the step.
+    np.testing.assert_allclose(r.since_departure_s, [3.0, 55.0, 0.5])
+    np.testing.assert_array_equal(r.last_departure_on_ground, [True, False, True])
+    np.testing.assert_allclose(r.last_departure_distance_nm[1], 4.0)  # it is not in any slot: as it was
+    np.testing.assert_allclose(
+        r.last_departure_distance_nm[0], np.hypot(t.x_nm[1] - 1.0, t.y_nm[1]), atol=1e-6
+    )
+
+
+def test_the_last_departure_is_followed_on_its_way():
+    runways = tr.empty(tr.Runways, (3,)).replace(
+        last_departure=jnp.asarray([-1, -1, 100]), since_departure_s=jnp.asarray([-1.0, -1.0, 60.0])
+    )
+    columns = {"x_nm": [-3.0], "y_nm": [4.0], "category": tr.DEPARTURE, "phase": tr.CLIMB}
+    _, after, _, _, _ = run(columns, {"runways": runways})
+    t = after.traffic
+    expected = np.hypot(t.x_nm[0] - 0.0, t.y_nm[0] + 1.0)  # runway 36 begins at (0, -1)
+    np.testing.assert_allclose(after.runways.last_departure_distance_nm[2], expected, rtol=1e-6)
+    np.testing.assert_allclose(after.runways.since_departure_s, [-1.0, -1.0, 65.0])
+    assert not after.runways.last_departure_on_ground[2]
+
+
+def test_clocks_advance_by_a_step_or_restart_on_the_frame_of_a_change():
+    columns = apart(4) | {
+        "since_spawn_s": 100.0,
+        "since_phase_s": 50.0,
+        "airborne_s": [-1.0, 200.0, -1.0, 200.0],
+        "phase": [tr.WAITING, tr.DESCENT, tr.WAITING, tr.DESCENT],
+        "runway": scenes.RUNWAY_27L,
+    }
+    frames = np.asarray([6, 2, NEVER, NEVER, NEVER, NEVER])
+    phases = np.asarray([tr.TAKEOFF, tr.APPROACH, tr.WAITING, tr.DESCENT, -1, -1])
+    legs = np.asarray([NEVER, NEVER, NEVER, 8, NEVER, NEVER])
+    scene, after, _, _, _ = run(
+        columns, {"time_s": jnp.float32(300.0), "since_spawn_s": jnp.asarray([20.0, -1.0])},
+        phase=phases, phase_frame=frames, leg_frame=legs,
+    )  # fmt: skip
+    t = after.traffic
+    np.testing.assert_allclose(t.since_spawn_s[:4], 105.0)
+    np.testing.assert_allclose(t.since_phase_s[:4], [2.0, 4.0, 55.0, 55.0])
+    np.testing.assert_allclose(t.airborne_s[:4], [2.0, 205.0, -1.0, 205.0])
+    np.testing.assert_array_equal(t.phase_change_frame[:4], [6, 2, -1, -1])
+    np.testing.assert_array_equal(t.leg_change_frame[:4], [-1, -1, -1, 8])
+    assert after.time_s == 305.0
+    np.testing.assert_allclose(after.since_spawn_s, [25.0, -1.0])
+    assert scene.time_s == 300.0
+
+
+@pytest.mark.parametrize(
+    ("change", "collides"),
+    [
+        ({}, True),
+        ({"altitude_ft": [10000.0, 10159.0]}, True),
+        ({"altitude_ft": [10000.0, 10161.0]}, False),
+        ({"y_nm": [10.0, 10.026]}, True),  # 0.05 km is 0.027 nm
+        ({"y_nm": [10.0, 10.028]}, False),
+        ({"controllable": [True, False]}, False),
+        ({"phase": [tr.DESCENT, tr.WAITING]}, False),
+        ({"valid": [True, False]}, False),
+    ],
+)
+def test_collisions_are_within_fifty_metres_and_160_ft_inside_the_airspace(change, collides):
+    columns = {"x_nm": [20.0, 20.0], "y_nm": [10.0, 10.0], "altitude_ft": [10000.0, 10000.0]} | change
+    columns["target_altitude_ft"] = columns["altitude_ft"]
+    _, _, _, events, removed = run(columns)
+    np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], [collides] * 2)
+    np.testing.assert_array_equal(removed[:2], [collides] * 2)
+    assert not removed[2:].any()
+
+
+def test_a_collision_between_two_decisions_is_seen():
+    # Head on at about 0.08 nm a frame: 0.2 nm apart now, far past each other 5 s later.
+    columns = {
+        "x_nm": [20.0, 20.2], "y_nm": 10.0, "heading_rad": np.deg2rad([90.0, 270.0]),
+        "ground_track_rad": np.deg2rad([90.0, 270.0]),
+    }  # fmt: skip
+    _, after, sub, events, _ = run(columns)
+    assert abs(after.traffic.x_nm[0] - after.traffic.x_nm[1]) > 0.5
+    closest = np.min(np.abs(sub.x_nm[:, 0] - sub.x_nm[:, 1]))
+    np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], [closest < 0.027] * 2)
+
+
+@pytest.mark.parametrize(("altitude", "expected"), [(2500.0, 4000.0), (5600.0, 5000.0)])
+def test_a_missed_approach_writes_altitude_and_heading(altitude, expected):
+    columns = {
+        "x_nm": [5.0], "y_nm": [0.0], "altitude_ft": altitude, "altitude_mode": tr.ALTITUDE_APPROACH,
+        "heading_mode": tr.HEADING_LOCALIZER, "heading_rad": 4.5, "assigned_altitude_ft": 3700.0,
+        "assigned_heading_rad": 1.0, "approach_clearance": True,
+    }  # fmt: skip
+    _, after, _, _, _ = run(
+        columns, altitude_mode=tr.MODE_HOLD, heading_mode=tr.MODE_HOLD, approach_clearance=False
+    )
+    t = after.traffic
+    # 2,000 ft above the field, up to the next 1,000, or the present altitude down to one.
+    np.testing.assert_allclose(t.assigned_altitude_ft[0], expected)
+    np.testing.assert_allclose(t.assigned_heading_rad[0], t.heading_rad[0])
+    assert not t.approach_clearance[0]
+
+
+def test_the_panel_of_a_takeoff_holds_the_routes_altitude_and_cruise_speed():
+    columns = waiting(2) | {"assigned_altitude_ft": [-1.0, 5000.0], "assigned_speed_kt": [-1.0, 220.0]}
+    columns["runway"] = [scenes.RUNWAY_27L, scenes.RUNWAY_36]
+    _, after, _, _, _ = run(
+        columns, altitude_mode=tr.ALTITUDE_VNAV, phase=tr.TAKEOFF, phase_frame=0,
+        speed=kn.SPEED_GUIDES.index("highest"),
+    )  # fmt: skip
+    np.testing.assert_allclose(after.traffic.assigned_altitude_ft[:2], [7000.0, 5000.0])
+    np.testing.assert_allclose(after.traffic.assigned_speed_kt[:2], [440.0, 220.0])
+    assert np.all(after.traffic.speed_kt[:2] > 0)
+
+
+def test_disagreement_is_the_total_variation_of_the_worst_aircraft(weights):
+    first, second = (outputs_of(seed, 3) for seed in (5, 6))
+    valid = jnp.asarray([True, True, False])
+    assert float(disagreement(first, first, valid)) < 1e-6
+
+    def softmax(outputs, name):
+        return special.softmax(np.asarray(outputs[name][0], np.float64))
+
+    apart = [0.5 * np.abs(softmax(first, n) - softmax(second, n)).sum() for n in dy.CATEGORICAL]
+    expected = np.mean(apart)
+    np.testing.assert_allclose(disagreement(first, second, valid), expected, rtol=1e-5)
+    apart_only_where_empty = {n: np.concatenate([v[:2], 30.0 * v[2:]]) for n, v in first.items()}
+    assert float(disagreement(first, apart_only_where_empty, valid)) < 1e-6
+    sure = biased(member(weights, 0), **dict.fromkeys(dy.CATEGORICAL, 0))
+    other = biased(member(weights, 0), **dict.fromkeys(dy.CATEGORICAL, 1))
+    x, apply = jnp.zeros((3, FEATURES)), jax.jit(NETWORK.apply)
+    np.testing.assert_allclose(disagreement(apply(sure, x), apply(other, x), valid), 1.0, atol=1e-5)
+
+
+def test_a_quarter_of_every_members_block_is_probed_in_turn(weights):
+    environments, slots = 2 * MEMBERS * dy.PROBE_PERIOD, 3
+    features = jax.random.normal(jax.random.key(8), (environments, slots, FEATURES))
+    members = jnp.zeros(environments, jnp.int32)
+    valid = jnp.ones((environments, slots), bool)
+    outputs = batched(weights, members, features)
+
+    @jax.jit
+    def probe(tick):
+        ticks = jnp.full(environments, tick)
+        return jax.vmap(dy.probe_disagreement, (None, 0, 0, 0, 0, 0))(
+            weights, members, features, outputs, valid, ticks
+        )
+
+    neighbour = jax.tree.map(lambda w: jnp.roll(w, 1, axis=0), weights)
+    expected = jax.jit(jax.vmap(dy.disagreement))(outputs, batched(neighbour, members, features), valid)
+    probed = np.stack([np.asarray(probe(tick)) for tick in range(dy.PROBE_PERIOD)])
+    now = probed > 0
+    np.testing.assert_array_equal(now.sum(0), 1)  # every environment once in a period
+    blocks = now.reshape(dy.PROBE_PERIOD, MEMBERS, -1).sum(-1)
+    np.testing.assert_array_equal(blocks, 2)  # and two of the eight of each member on every step
+    np.testing.assert_allclose(probed.sum(0), expected, atol=0.01)
+    assert np.all(expected > 0.05)

@@ -1,0 +1,1 @@
+"""Networks of NVIDIA Cosmos in Flax: transformers, autoencoders, action inputs, adapters, sizes."""

@@ -1,0 +1,1 @@
+"""Drawing video from Cosmos models: solvers and sampling loops."""

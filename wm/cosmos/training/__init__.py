@@ -1,0 +1,1 @@
+"""Training Cosmos models: objectives, optimiser, data, cost."""

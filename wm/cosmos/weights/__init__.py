@@ -1,0 +1,1 @@
+"""Published weights: finding, recognising, converting, storing and exporting them."""

@@ -1,0 +1,266 @@
+"""Weights of Cosmos models: read from published files, kept as our checkpoints, exported for diffusers.
+
+    with open_source("Cosmos-Predict2.5-2B/robot/action-cond/x_ema_bf16.pt") as source:
+        found = recognise(source)
+        params = read(source, found)
+    save("models/action/transformer", found.config, params)
+
+    model = load("models/action/transformer")          # model.config, model.params, model.context
+    export("exported", model)                          # exported/transformer, which diffusers loads
+
+What `save` writes is a step of `wm.store.checkpoints`: complete or absent, with sizes and checksums of all
+files.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from orbax.checkpoint import v1 as ocp
+
+from configs import cli
+from wm.cosmos.networks.config import DiTConfig
+from wm.cosmos.weights import keymaps
+from wm.cosmos.weights.keymaps import Slot
+from wm.cosmos.weights.recognise import KINDS, Config, Recognised
+from wm.cosmos.weights.sources import Source, WeightsError, open_source
+from wm.store import checkpoints
+
+Place = Callable[[str, np.ndarray], Any]
+STEP = 0
+SPARE = 256 * 2**20  # bytes that a disk must have left after a write
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights with what they are of.
+
+    Attributes:
+      config: of the transformer (a `ModelConfig`) or of an autoencoder.
+      params: tree of arrays for the module of that configuration.
+      context: projected embedding of the empty prompt (1, K, context_width) float32, or None.
+      metadata: what is known about the checkpoint, such as "source" and "parameters".
+    """
+
+    config: Config
+    params: Any
+    context: np.ndarray | None
+    metadata: dict[str, Any]
+
+
+def read(
+    source: Source,
+    found: Recognised,
+    dtype: jnp.dtype | None = None,
+    place: Place | None = None,
+    each: Callable[[int], None] = lambda tensors: None,
+) -> Any:
+    """The parameters in `source`.
+
+    One leaf after another is put together from the memory-mapped files, so that beside what `place` has taken
+    there is never more than one leaf (for the 2B 0.9 GiB in bfloat16) in host memory.
+
+    Args:
+      dtype: of the result; None: as in the files.
+      place: called with each leaf's path and array; what it returns, such as an array on devices, takes the
+        leaf's place in the tree.
+      each: called with the number of tensors of each finished leaf.
+
+    Raises:
+      WeightsError: bytes that can't be read.
+    """
+    leaves = {}
+    for path, group in groupby(found.slots, key=lambda slot: slot.path):
+        slots = list(group)
+        leaf = _leaf(source, slots, dtype)
+        leaves[path] = leaf if place is None else place(path, leaf)
+        each(len(slots))
+    return tree_of(leaves)
+
+
+def _leaf(source: Source, slots: list[Slot], dtype: jnp.dtype | None) -> np.ndarray:
+    if slots[0].row is None:
+        tensor = keymaps.to_ours(slots[0], source.read(slots[0].name))
+        return np.ascontiguousarray(tensor, dtype=dtype)
+    leaf = None
+    for slot in slots:
+        tensor = keymaps.to_ours(slot, source.read(slot.name))
+        if leaf is None:
+            leaf = np.empty((len(slots), *slot.leaf), dtype or tensor.dtype)
+        leaf[slot.row] = tensor
+    return leaf
+
+
+def size(slots: list[Slot], dtypes: dict[str, np.dtype] | np.dtype) -> int:
+    """Bytes of all tensors; `dtypes` by name, or one for all."""
+    of = (lambda name: dtypes[name]) if isinstance(dtypes, dict) else (lambda name: dtypes)
+    return sum(int(np.prod(slot.shape)) * np.dtype(of(slot.name)).itemsize for slot in slots)
+
+
+# Our own checkpoints
+
+
+def save(
+    folder: Path | str,
+    config: Config,
+    params: Any,
+    context: np.ndarray | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Path:
+    """Writes a model into a new folder; nothing is left of it if this fails.
+
+    Raises:
+      WeightsError: there is no room, or the parameters aren't those of `config`.
+      CheckpointError: the folder holds a model already, or can't be written.
+    """
+    leaves = flat(params)
+    _check(config, leaves, str(folder))
+    require_space(folder, sum(leaf.nbytes for leaf in leaves.values()))
+    tree = {"params": params} | ({} if context is None else {"context": np.asarray(context, np.float32)})
+    kind = next(kind for kind, config_class in KINDS.items() if isinstance(config, config_class))
+    described = {"kind": kind, "model": cli.to_json(config)}
+    counted = {"parameters": int(sum(leaf.size for leaf in leaves.values()))}
+    with _frugal():
+        return checkpoints.save(folder, STEP, tree, described, {**(metadata or {}), **counted})
+
+
+def _frugal() -> ocp.Context:
+    """How Orbax writes weights: without a copy in memory, uncompressed (random bits don't shrink)."""
+    context = ocp.Context()
+    context.array.saving.use_compression = False
+    context.memory.deepcopy_host_arrays = False
+    context.memory.write_concurrent_bytes = 2**30
+    return context
+
+
+def load(folder: Path | str, place: Place | None = None) -> Model:
+    """Reads what `save` wrote.
+
+    Args:
+      place: as for `read`: puts each leaf where it is needed, and frees its host copy.
+
+    Raises:
+      WeightsError: the folder holds another kind of checkpoint.
+      CheckpointError: no model in the folder, or its bytes have changed.
+    """
+    described = checkpoints.load_config(folder, STEP)
+    metadata = checkpoints.load_metadata(folder, STEP)
+    try:
+        config = cli.from_json(KINDS[described["kind"]], described["model"])
+    except (KeyError, TypeError, cli.ConfigError) as error:
+        raise WeightsError(f"{folder} isn't a converted Cosmos model: {error}") from error
+    abstract = {
+        tuple(name.split("/")): jax.ShapeDtypeStruct(tuple(leaf["shape"]), jnp.dtype(leaf["dtype"]))
+        for name, leaf in metadata["leaves"].items()
+    }
+    tree = checkpoints.restore(folder, unflatten_dict(abstract), STEP)
+    context = tree.get("context")
+    leaves = flat(tree.pop("params"))
+    _check(config, leaves, str(folder))
+    for path in list(leaves) if place is not None else ():
+        leaves[path] = place(path, leaves[path])
+    return Model(config, tree_of(leaves), context, metadata)
+
+
+def _check(config: Config, leaves: dict[str, Any], where: str) -> None:
+    wanted = parameter_shapes(config)
+    for path in sorted(wanted.keys() | leaves.keys()):
+        there = tuple(leaves[path].shape) if path in leaves else "missing"
+        if there != wanted.get(path, "not wanted"):
+            raise WeightsError(
+                f"{where}: parameter {path} is {there}, the configuration says {wanted.get(path, 'none')}"
+            )
+
+
+def parameter_shapes(config: Config) -> keymaps.Shapes:
+    """Shapes of all parameters of a model by path."""
+    if hasattr(config, "dit"):
+        return keymaps.transformer_shapes(config.dit, config.action)
+    return keymaps.autoencoder_shapes(config)
+
+
+def flat(params: Any) -> dict[str, Any]:
+    """Leaves of a tree of dictionaries by path, such as "blocks/mlp/up/kernel"."""
+    return {"/".join(path): leaf for path, leaf in flatten_dict(params).items()}
+
+
+def tree_of(leaves: dict[str, Any]) -> Any:
+    """Inverse of `flat`."""
+    return unflatten_dict({tuple(path.split("/")): leaf for path, leaf in leaves.items()})
+
+
+def require_space(folder: Path | str, needed: int) -> None:
+    """Raises WeightsError if the disk that `folder` is (to be) on hasn't room for `needed` bytes."""
+    existing = Path(folder).resolve()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed + SPARE:
+        raise WeightsError(
+            f"no room for {folder}: {needed / 2**30:.2f} GiB are to be written, {free / 2**30:.2f} GiB are "
+            "free on that disk; free some or name a folder on another"
+        )
+
+
+# Text
+
+
+def read_embedding(path: Path | str) -> np.ndarray:
+    """A precomputed text embedding (1, K, E) float32: the only tensor of a safetensors, torch or .npy file.
+
+    Raises:
+      WeightsError: the file holds something else.
+    """
+    path = Path(path)
+    try:
+        embedding = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _only_tensor(path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} can't be read as a text embedding: {error}") from error
+    if embedding.ndim == 2:
+        embedding = embedding[None]
+    if embedding.ndim != 3 or embedding.shape[0] != 1:
+        raise WeightsError(f"{path}: a text embedding is (1, tokens, width), this one is {embedding.shape}")
+    return np.asarray(embedding, np.float32)
+
+
+def _only_tensor(path: Path) -> np.ndarray:
+    with open_source(path) as source:
+        if len(source.shapes) != 1:
+            raise WeightsError(
+                f"{path} holds {len(source.shapes)} tensors; give a file with the embedding alone"
+            )
+        return np.asarray(source.read(next(iter(source.shapes))), np.float32)
+
+
+def check_embedding(config: DiTConfig, embedding: np.ndarray) -> None:
+    """Raises WeightsError unless the model takes text embeddings of that width, raw or projected."""
+    width = embedding.shape[-1]
+    if width not in (config.context_width, config.text_width):
+        wanted = (
+            f"{config.text_width} or {config.context_width}" if config.text_width else config.context_width
+        )
+        raise WeightsError(f"the text embedding is {width} wide; this model takes {wanted}")
+
+
+def project(config: DiTConfig, params: Any, embedding: np.ndarray) -> np.ndarray:
+    """Embedding (1, K, E) as cross-attention reads it, (1, K, context_width) float32.
+
+    What is projected once needn't be again: the model takes either.
+
+    Raises:
+      WeightsError: E is neither the width of raw text embeddings nor of projected ones.
+    """
+    check_embedding(config, embedding)
+    if embedding.shape[-1] == config.context_width:
+        return embedding
+    layer = params["text_proj"]
+    kernel, bias = (jnp.asarray(layer[name], jnp.float32) for name in ("kernel", "bias"))
+    projected = jnp.matmul(jnp.asarray(embedding), kernel, precision=jax.lax.Precision.HIGHEST) + bias
+    return np.asarray(jax.nn.gelu(projected, approximate=False))

@@ -1,0 +1,231 @@
+"""A world model as one thing: weights, airports, spawn tables and reset rows, saved and loaded.
+
+`build` turns fitted weights and training recordings into EnvParams; `save_bundle` and
+`load_bundle` keep it with wm.store.checkpoints (flat arrays, shapes in the config, sha256 manifest).
+Letters: A airports, B reset rows, J spawn rows of a stream, N aircraft slots, S streams.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization, traverse_util
+
+from wm.sector import airport as ap
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
+from wm.sector.traffic import Runways, Scene, Traffic
+from wm.state import dynamics, features
+from wm.state import kinematics as kn
+from wm.state.env import EnvParams, build_rows
+from wm.state.labels import Recording, in_play
+from wm.state.spawn import SpawnTable
+from wm.store import checkpoints
+
+PACKAGED = Path(__file__).parents[1] / "data" / "default"
+SPAWN_ROWS = 48  # J
+KNOWN = 0.999  # share of recorded states in which imagination goes on
+
+
+def take_slots(traffic: Traffic, slots: int) -> Traffic | None:
+    """Aircraft in play of one scene moved to the first of `slots` slots; None if they overflow."""
+    chosen = np.flatnonzero(np.asarray(in_play(traffic)))
+    if len(chosen) > slots:
+        return None
+    out = tr.empty(Traffic, (slots,), np)
+
+    def fill(blank, values):
+        blank = blank.copy()
+        blank[: len(chosen)] = values[chosen]
+        return blank
+
+    return jax.tree.map(fill, out, traffic)
+
+
+def spawn_table(recordings: list[Recording], streams: int, key: int = 0) -> SpawnTable:
+    """First sights of every stream, at most SPAWN_ROWS of each, evenly from all recordings."""
+    found: list[list[Traffic]] = [[] for _ in range(streams)]
+    for recording in recordings:
+        t = recording.scene.traffic
+        for step in range(1, t.id.shape[0]):
+            fresh = t.valid[step] & ~np.isin(t.id[step], t.id[step - 1][t.valid[step - 1]])
+            for slot in np.flatnonzero(fresh & (t.stream[step] >= 0)):
+                row = jax.tree.map(lambda x, i=step, j=slot: x[i, j], t)
+                found[int(row.stream)].append(row)
+    rng = np.random.default_rng(key)
+    rows = tr.empty(Traffic, (streams, SPAWN_ROWS), np)
+    count = np.zeros(streams, np.int32)
+    for stream, seen in enumerate(found):
+        count[stream] = min(len(seen), SPAWN_ROWS)
+        for j, pick in enumerate(rng.permutation(len(seen))[:SPAWN_ROWS]):
+            for name in tr.schema(Traffic):
+                getattr(rows, name)[stream, j] = getattr(seen[pick], name)
+    return SpawnTable(rows=rows, count=count)
+
+
+def reset_scenes(recordings: list[Recording], rows: int, slots: int, key: int = 0) -> list[Scene]:
+    """Scenes to start from: the first of every recording, then as many others drawn evenly."""
+    rng = np.random.default_rng(key)
+    first = [(r, 0) for r in range(len(recordings))]
+    steps = [(r, t) for r, rec in enumerate(recordings) for t in range(1, len(rec.action))]
+    others = [steps[i] for i in rng.permutation(len(steps))]
+    scenes = []
+    for r, t in [*first, *others]:
+        scene = jax.tree.map(lambda x, i=t: np.asarray(x[i]), recordings[r].scene)
+        traffic = take_slots(scene.traffic, slots)
+        if traffic is not None:
+            scenes.append(scene.replace(traffic=traffic))
+        if len(scenes) == rows:
+            break
+    return scenes
+
+
+def _stack_padded(trees: list):
+    """Stack pytrees of arrays, padding every axis with zeros to the largest."""
+
+    def leaf(*xs):
+        shape = tuple(max(n) for n in zip(*(x.shape for x in xs), strict=True))
+        out = np.zeros((len(xs), *shape), np.asarray(xs[0]).dtype)
+        for i, x in enumerate(xs):
+            out[(i, *(slice(0, n) for n in x.shape))] = x
+        return out
+
+    return jax.tree.map(leaf, *trees)
+
+
+def build(
+    weights, hazard, airports: list[Airport], recordings: list[list[Recording]], rows: int, slots: int
+) -> EnvParams:
+    """EnvParams from fitted weights and each airport's training recordings (same order)."""
+    stacked = ap.stack(airports)
+    streams = stacked.stream_category.shape[1]
+    spawns = _stack_padded([spawn_table(r, streams) for r in recordings])
+    share = max(1, rows // len(airports))
+    scenes, ids = [], []
+    for i, recorded in enumerate(recordings):
+        chosen = reset_scenes(recorded, share, slots)
+        scenes += chosen
+        ids += [i] * len(chosen)
+    arrays = {
+        "weights": weights,
+        "hazard": hazard,
+        "airports": stacked,
+        "spawns": spawns,
+        "scenes": _stack_padded(scenes),
+        "airport_id": np.asarray(ids, np.int32),
+        "disagreement_limit": np.float32(2.0),
+    }
+    params = assemble(arrays)
+    return params.replace(disagreement_limit=disagreement_quantile(params))
+
+
+@jax.jit
+def disagreement_quantile(params: EnvParams):
+    """The ensemble's disagreement `[]` that KNOWN of the recorded states stay below."""
+
+    def one(scene, i):
+        airport, legs = ap.select((params.airports, params.legs), i)
+        columns = features.dynamics_features(scene, legs, airport)
+        stacked = features.stack_features(columns)
+        outputs = [
+            dynamics.network_of(params.weights).apply(
+                jax.tree.map(lambda w, m=m: w[m], params.weights), stacked
+            )
+            for m in range(2 if members > 1 else 1)
+        ]
+        return dynamics.disagreement(outputs[0], outputs[-1], scene.traffic.valid)
+
+    members = jax.tree.leaves(params.weights)[0].shape[0]
+    rows = params.rows
+    return jnp.quantile(jax.vmap(one)(rows.scene, rows.airport_id), KNOWN)
+
+
+def assemble(arrays: dict) -> EnvParams:
+    """EnvParams from the arrays of a bundle; look-up tables and observations are recomputed."""
+    arrays = jax.tree.map(jnp.asarray, arrays)
+    airports = arrays["airports"]
+    return EnvParams(
+        weights=arrays["weights"],
+        hazard=arrays["hazard"],
+        airports=airports,
+        legs=jax.vmap(kn.restriction_legs)(airports),
+        spawns=arrays["spawns"],
+        rows=build_rows(arrays["scenes"], arrays["airport_id"], airports),
+        disagreement_limit=arrays["disagreement_limit"],
+    )
+
+
+def _arrays(params: EnvParams) -> dict:
+    return {
+        "weights": params.weights,
+        "hazard": params.hazard,
+        "airports": params.airports,
+        "spawns": params.spawns,
+        "scenes": params.rows.scene,
+        "airport_id": params.rows.airport_id,
+        "disagreement_limit": params.disagreement_limit,
+    }
+
+
+def save_bundle(directory: Path | str, params: EnvParams, config: dict, metadata: dict) -> Path:
+    """Save a world model; `config` says how it was trained, `metadata` what on."""
+    nested = serialization.to_state_dict(_arrays(params))
+    flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(nested, sep="/").items()}
+    leaves = {k: [list(v.shape), str(v.dtype)] for k, v in flat.items()}
+    config = {"kind": "world model", "training": config, "leaves": leaves}
+    return checkpoints.save(directory, 0, flat, config, metadata)
+
+
+def _scene(d: dict) -> Scene:
+    return Scene(**{**d, "traffic": Traffic(**d["traffic"]), "runways": Runways(**d["runways"])})
+
+
+def load_bundle(directory: Path | str | None = None, airport: str | None = None) -> EnvParams:
+    """Load a world model; None loads the packaged one. `airport` keeps that airport alone.
+
+    Raises checkpoints.CheckpointError where the directory holds none, its bytes have changed, or
+    it does not know the airport.
+    """
+    directory = PACKAGED if directory is None else Path(directory)
+    config = checkpoints.load_config(directory)
+    if config.get("kind") != "world model":
+        raise checkpoints.CheckpointError(
+            f"{directory} holds {config.get('kind', 'another kind of checkpoint')!r}, not a world "
+            "model: give the directory that launch.train_wm wrote"
+        )
+    shapes = {k: jax.ShapeDtypeStruct(tuple(s), d) for k, (s, d) in config["leaves"].items()}
+    flat = checkpoints.restore(directory, shapes)
+    nested = traverse_util.unflatten_dict(flat, sep="/")
+    spawns = nested["spawns"]
+    try:
+        arrays = nested | {
+            "airports": Airport(**nested["airports"]),
+            "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
+            "scenes": _scene(nested["scenes"]),
+        }
+    except TypeError as error:
+        raise checkpoints.CheckpointError(
+            f"the world model in {directory} was saved with other columns ({error}): train it again"
+        ) from error
+    if airport is not None:
+        known = config["training"].get("airports", [])
+        if airport not in known:
+            raise checkpoints.CheckpointError(
+                f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
+                f"not {airport!r}: choose one of them or train it on that one"
+            )
+        arrays = _only(arrays, known.index(airport))
+    return assemble(arrays)
+
+
+def _only(arrays: dict, airport_id: int) -> dict:
+    """The arrays of one airport of a bundle, which becomes number 0."""
+    rows = np.flatnonzero(np.asarray(arrays["airport_id"]) == airport_id)
+    one = slice(airport_id, airport_id + 1)
+    return arrays | {
+        "airports": jax.tree.map(lambda x: x[one], arrays["airports"]),
+        "spawns": jax.tree.map(lambda x: x[one], arrays["spawns"]),
+        "scenes": jax.tree.map(lambda x: x[rows], arrays["scenes"]),
+        "airport_id": np.zeros(len(rows), np.int32),
+    }

@@ -1,0 +1,163 @@
+"""How well the model follows the real game: recorded windows replayed with recorded commands.
+
+A window starts at a recorded state, replays the recorded commands without new spawns, and
+compares every aircraft that was inside the airspace at the start with the recording. The
+headline counts aircraft with at least one command in the window. An aircraft that leaves play
+more than 10 s earlier or later than recorded scores 10 nm; one that leaves in time has no
+position to compare and is left out. Letters: W windows, T steps, N aircraft.
+"""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wm.sector import commands
+from wm.sector.airport import Airport
+from wm.sector.traffic import STEP_S, Scene
+from wm.state import dynamics, features
+from wm.state import kinematics as kn
+from wm.state import spawn as sp
+from wm.state.labels import Recording, in_play
+
+HORIZONS_S = (60, 300)
+REMOVAL_TOLERANCE_S = 10.0
+REMOVAL_ERROR_NM = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Recorded windows of one airport."""
+
+    start: Scene  # [W, ...]
+    action: np.ndarray  # [W, T, 5]
+    x_nm: np.ndarray  # [W, T, N] recorded positions after each step
+    y_nm: np.ndarray
+    altitude_ft: np.ndarray
+    playing: np.ndarray  # [W, T, N] bool, the same aircraft is still in play
+    considered: np.ndarray  # [W, N] bool, inside the airspace at the start
+    commanded: np.ndarray  # [W, N] bool, had a command in the window
+
+
+def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows:
+    """Cut every recording into windows of `steps` decisions, one every `stride` decisions."""
+    parts = []
+    for recording in recordings:
+        t = recording.scene.traffic
+        for start in range(0, len(recording.action) - steps + 1, stride):
+            span = slice(start + 1, start + steps + 1)
+            action = recording.action[start : start + steps]
+            scene = jax.tree.map(lambda x, s=start: x[s], recording.scene)
+            begin = scene.traffic
+            later = jax.tree.map(lambda x, s=span: x[s], t)
+            same = np.asarray(in_play(later)) & (later.id == begin.id)
+            slots = np.arange(begin.valid.shape[0])
+            parts.append(
+                Windows(
+                    start=scene,
+                    action=action,
+                    x_nm=later.x_nm,
+                    y_nm=later.y_nm,
+                    altitude_ft=later.altitude_ft,
+                    playing=np.logical_and.accumulate(same, axis=0),
+                    considered=np.asarray(in_play(begin)) & begin.controllable,
+                    commanded=np.any(action[:, :1] == slots, axis=0),
+                )
+            )
+    fields = [f.name for f in dataclasses.fields(Windows)]
+    stacked = {
+        n: jax.tree.map(lambda *xs: np.stack(xs), *[getattr(p, n) for p in parts]) for n in fields
+    }
+    return Windows(**stacked)
+
+
+def _model_step(weights, legs, airport: Airport, scene: Scene, action):
+    """One step of the model's most likely course, without spawns."""
+    scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
+    stacked = features.stack_features(features.dynamics_features(scene, legs, airport))
+    outputs = dynamics.predict(weights, jnp.zeros((), jnp.int32), stacked)
+    decision = dynamics.decide(outputs, scene.traffic)
+    after, _, _, removed = dynamics.transition(scene, decision, legs, airport)
+    after = after.replace(traffic=sp.free_slots(after.traffic, removed))
+    t = after.traffic
+    return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
+
+
+@partial(jax.jit, static_argnames=())
+def imagine(weights, airport: Airport, start: Scene, action):
+    """Roll W windows forward; returns (x, y, altitude, in play), `[W, T, N]` each.
+
+    Member m of the ensemble plays the m-th block of windows.
+    """
+    legs = kn.restriction_legs(airport)
+    t = start.traffic
+    start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
+    step = jax.vmap(partial(_model_step, weights, legs, airport))
+    _, tracks = jax.lax.scan(step, start, jnp.swapaxes(action, 0, 1))
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tracks)
+
+
+def constant_velocity(windows: Windows):
+    """The yardstick that keeps ground speed, track and level; same returns as `imagine`."""
+    t = windows.start.traffic
+    seconds = STEP_S * np.arange(1, windows.action.shape[1] + 1)[:, None]
+    distance = (t.ground_speed_kt / 3600.0)[:, None] * seconds
+    x = t.x_nm[:, None] + distance * np.sin(t.ground_track_rad)[:, None]
+    y = t.y_nm[:, None] + distance * np.cos(t.ground_track_rad)[:, None]
+    return x, y, np.broadcast_to(t.altitude_ft[:, None], x.shape), np.ones(x.shape, bool)
+
+
+def errors_nm(windows: Windows, tracks, step: int):
+    """Position error `[W, N]` after `step` decisions; NaN where there is nothing to compare."""
+    x, y, _, playing = (np.asarray(v) for v in tracks)
+    real_s = np.sum(windows.playing[:, :step], axis=1) * STEP_S
+    model_s = np.sum(np.logical_and.accumulate(playing, axis=1)[:, :step], axis=1) * STEP_S
+    error = np.hypot(x - windows.x_nm, y - windows.y_nm)[:, step - 1]
+    both = (real_s == step * STEP_S) & (model_s == step * STEP_S)
+    off = np.abs(real_s - model_s) > REMOVAL_TOLERANCE_S
+    return np.where(off, REMOVAL_ERROR_NM, np.where(both, error, np.nan))
+
+
+def summarise(error: np.ndarray) -> dict:
+    """Median, 95th percentile, RMSE (nm), share off by more than 1 nm, count and the errors."""
+    known = error[np.isfinite(error)]
+    if known.size == 0:
+        return {"n": 0, "errors_nm": []}
+    return {
+        "p50": float(np.median(known)),
+        "p95": float(np.percentile(known, 95)),
+        "rmse": float(np.sqrt(np.mean(known**2))),
+        "over_1nm": float(np.mean(known > 1.0)),
+        "removals_off": float(np.mean(known == REMOVAL_ERROR_NM)),
+        "n": int(known.size),
+        "errors_nm": known.tolist(),
+    }
+
+
+def select(windows: Windows, chosen) -> Windows:
+    """The windows that a slice or an array of numbers names."""
+    names = [f.name for f in dataclasses.fields(Windows)]
+    return Windows(**{n: jax.tree.map(lambda x: x[chosen], getattr(windows, n)) for n in names})
+
+
+def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int = 30) -> dict:
+    """Fidelity at every horizon of model and constant velocity, commanded and all aircraft."""
+    report = {}
+    members = jax.tree.leaves(weights)[0].shape[0]
+    for seconds in HORIZONS_S:
+        steps = round(seconds / STEP_S)
+        windows = cut_windows(recordings, steps, stride)
+        windows = select(windows, slice(len(windows.action) // members * members))
+        model = imagine(weights, airport, windows.start, windows.action)
+        for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
+            error = errors_nm(windows, tracks, steps)
+            for group, chosen in (
+                ("commanded", windows.considered & windows.commanded),
+                ("all", windows.considered),
+            ):
+                report[f"{name}_{group}_{seconds}s"] = summarise(error[chosen])
+    return report
+
+

@@ -1,0 +1,122 @@
+"""Spawns: when each stream of the airport sends its next aircraft, and what that aircraft is.
+
+The hazard is learned from recorded gaps (a small logistic network over the clock of the
+stream); the aircraft is a row of the empirical table of that stream's recorded first sights.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
+from wm.sector.traffic import STEP_S, Scene, Traffic
+
+MAX_SPAWNS = 4  # per step; further streams keep waiting and spawn on the following ones
+
+
+@struct.dataclass
+class SpawnTable:
+    """Recorded first sights of every airport's streams."""
+
+    rows: Traffic  # [A, S, J]
+    count: jax.Array  # [A, S] rows used
+
+
+class HazardNetwork(nn.Module):
+    """Logit of a spawn within the next step; features `[..., S, F]` to `[..., S]`."""
+
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, features):
+        h = nn.tanh(nn.Dense(self.width, name="hidden")(features))
+        return nn.Dense(1, name="logit")(jnp.concatenate([h, features], -1))[..., 0]
+
+
+def hazard_features(since_s, interval_s, minimum_s, category):
+    """Features `[..., S, 5]` of the streams' clocks; `interval_s` already has the traffic rate."""
+    longest = jnp.maximum(2.0 * interval_s - minimum_s, minimum_s + STEP_S)
+    span = longest - minimum_s
+    progress = (since_s + STEP_S - minimum_s) / span
+    left = jnp.maximum(longest - since_s, STEP_S)
+    columns = (
+        jnp.clip(progress, -1.0, 2.0),
+        jnp.clip(progress * span / STEP_S, -1.5, 1.5),
+        jnp.log(STEP_S / left),
+        jnp.log(span / interval_s),
+        jnp.asarray(category == tr.ARRIVAL, jnp.float32),
+    )
+    return jnp.stack(jnp.broadcast_arrays(*columns), axis=-1)
+
+
+def stream_clock(scene: Scene):
+    """Seconds `[..., S]` since each stream's last spawn, or since the start before its first."""
+    return jnp.where(scene.since_spawn_s >= 0, scene.since_spawn_s, scene.time_s[..., None])
+
+
+def spawn_logits(weights, clock_s, traffic_rate, airport: Airport):
+    """Logits `[S]` that each stream spawns in the step that begins now; -inf for padding."""
+    interval = airport.stream_interval_s / traffic_rate
+    x = hazard_features(clock_s, interval, airport.stream_minimum_s, airport.stream_category)
+    logits = HazardNetwork().apply(weights, x)
+    return jnp.where(jnp.arange(logits.shape[-1]) < airport.stream_count, logits, -jnp.inf)
+
+
+def _first_sights(table: SpawnTable, airport_id, stream, uniform) -> Traffic:
+    """One row `[k]` of the table for each stream `[k]`, drawn by `uniform [k]`."""
+    count = table.count[airport_id][stream]
+    row = jnp.minimum((uniform * count).astype(jnp.int32), count - 1)
+    packed = tr.to_table(table.rows, jnp)  # one gather instead of one for each field
+    return tr.from_table(Traffic, packed[airport_id, stream, row])
+
+
+def spawn(
+    scene: Scene, weights, table: SpawnTable, airport_id, traffic_rate, next_id, key, airport: Airport
+):
+    """Let streams spawn into free slots; return (scene, next id, overflow count).
+
+    Every spawning stream takes the lowest free slot, in stream order; what finds none is counted.
+    `table [A, ...]` is that of all airports, `airport` the one with index `airport_id`.
+    """
+    key_when, key_which = jax.random.split(key)
+    t, most = scene.traffic, jnp.arange(MAX_SPAWNS)
+    # The clock was advanced by the step during which the spawn happens.
+    clock = stream_clock(scene) - STEP_S
+    logits = spawn_logits(weights, clock, traffic_rate, airport)
+    due = jax.random.uniform(key_when, logits.shape) < jax.nn.sigmoid(logits)
+    due = due & (table.count[airport_id] > 0)
+    spawned = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
+    uniform = jax.random.uniform(key_which, logits.shape)
+
+    which = spawned & (jnp.cumsum(spawned) - 1 == most[:, None])  # [MAX_SPAWNS, S]
+    free = ~t.valid & (jnp.cumsum(~t.valid) - 1 == most[:, None])  # [MAX_SPAWNS, N]
+    takes = free & jnp.any(which, -1, keepdims=True)
+    stream = jnp.argmax(which, -1)
+    fresh = _first_sights(table, airport_id, stream, uniform[stream])
+    waiting = t.valid & (t.phase == tr.WAITING)
+    queue = jnp.sum(waiting & (t.runway == fresh.runway[:, None]), -1)
+    fresh = fresh.replace(
+        id=next_id + most,
+        stream=stream,
+        queue_position=jnp.where(fresh.phase == tr.WAITING, queue, -1),
+    )
+
+    def merge(old, new):
+        for i in range(MAX_SPAWNS):
+            old = jnp.where(takes[i], new[i], old).astype(old.dtype)
+        return old
+
+    filled = jnp.sum(takes)
+    scene = scene.replace(
+        traffic=jax.tree.map(merge, t, fresh),
+        since_spawn_s=jnp.where(spawned, 0.0, scene.since_spawn_s),
+    )
+    return scene, next_id + filled, jnp.sum(spawned) - filled
+
+
+def free_slots(t: Traffic, removed) -> Traffic:
+    """Empty the slots of removed aircraft `[N]`."""
+    blank = tr.empty(Traffic, t.valid.shape)
+    return jax.tree.map(lambda x, b: jnp.where(removed, b, x), t, blank)

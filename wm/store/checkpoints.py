@@ -1,0 +1,344 @@
+"""Checkpoints that either come back exactly as saved or say why not.
+
+A checkpoint is a folder per step:
+
+    <directory>/00001200/
+        arrays/        the leaves, by Orbax (v1 interface)
+        config.json    what the program was asked to do
+        metadata.json  schema version, commit, data fingerprint, library versions, shape and dtype of leaves
+        manifest.json  size and SHA-256 of every other file; written last
+
+The folder is written under a temporary name and renamed when it is complete, so a killed save leaves nothing
+that looks like a checkpoint. Orbax has no checksum on array data, casts a dtype silently and takes an empty
+folder for a step; the manifest and the table of leaves close those gaps.
+
+Trees are host-shaped and unreplicated, so a checkpoint doesn't know how many devices wrote it. Leaves come
+back as NumPy arrays (random keys as key arrays); place them where they are needed.
+"""
+
+import difflib
+import json
+import os
+import shutil
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from wm.sector.traffic import SCHEMA_VERSION
+from wm.store.manifest import changed_file, missing_part, write_manifest
+from wm.store.provenance import git_commit, library_versions, write_json
+
+UNFINISHED = ".unfinished-"
+KEY_IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+
+
+class CheckpointError(Exception):
+    """A checkpoint can't be written or read; the message is one line with cause and remedy."""
+
+
+class CheckpointWarning(UserWarning):
+    """An incomplete checkpoint was passed over."""
+
+
+def save(
+    directory: Path | str,
+    step: int,
+    tree: Any,
+    config: dict[str, Any],
+    metadata: dict[str, Any] | None = None,
+    keep: int | None = 3,
+) -> Path:
+    """Writes one step and removes all but the newest `keep`.
+
+    On several hosts all processes call it, as Orbax demands; the first writes, on a file system they share.
+
+    Args:
+      directory: holds the steps; made when missing.
+      step: training step, zero or more.
+      tree: any pytree of arrays, numbers and random keys, without a device axis.
+      config: plain JSON; `restore` compares it where the caller asks for that.
+      metadata: plain JSON, merged into metadata.json. "data_fingerprint" says which recordings were used.
+      keep: how many steps stay; None keeps all.
+
+    Returns:
+      The folder of the step.
+
+    Raises:
+      CheckpointError: the step exists already, or something can't be stored.
+    """
+    if step < 0 or (keep is not None and keep < 1):
+        raise CheckpointError(
+            f"step {step}, keep {keep}: step must be 0 or more, keep 1 or more or None for all"
+        )
+    directory = Path(directory).resolve()
+    final = _folder(directory, step)
+    if missing_part(final) is None:
+        raise CheckpointError(f"{final} exists already; choose another directory or step")
+    leaves = _named_leaves(tree)
+    documents = _documents(step, leaves, config, metadata or {})
+    temporary = directory / f"{UNFINISHED}{step:08d}"
+    writer = jax.process_index() == 0
+    _barrier("checked")
+    if writer:
+        _remove_unfinished(directory)
+        temporary.mkdir(parents=True)
+        for name, document in documents.items():
+            write_json(temporary / name, document)
+    _barrier("begun")
+    _write_arrays(temporary / "arrays", leaves)
+    if writer:
+        write_manifest(temporary)
+        shutil.rmtree(final, ignore_errors=True)  # an incomplete one of the same step
+        os.replace(temporary, final)
+        for old in _complete_steps(directory)[:-keep] if keep else ():
+            _discard(_folder(directory, old))
+    _barrier("written")
+    return final
+
+
+def restore(
+    directory: Path | str,
+    abstract_tree: Any,
+    step: int | None = None,
+    config: dict[str, Any] | None = None,
+) -> Any:
+    """Reads a tree with the structure, shapes and dtypes of `abstract_tree`.
+
+    Args:
+      directory: as given to `save`.
+      abstract_tree: `jax.eval_shape` of the function that makes the tree, or such a tree itself.
+      step: None takes the newest complete step, with a `CheckpointWarning` where a newer one is incomplete.
+      config: if given, the saved configuration has to equal it.
+
+    Raises:
+      CheckpointError: nothing to read, bytes have changed, or structure, shape, dtype or `config` differ.
+    """
+    folder = _choose(Path(directory), step)
+    _verify(folder)
+    if config is not None:
+        _compare_config(folder, config)
+    leaves = {name: _abstract(leaf) for name, leaf in _named_leaves(abstract_tree).items()}
+    _compare_leaves(folder, leaves)
+    arrays = _read_arrays(folder / "arrays", leaves)
+    return jax.tree.unflatten(jax.tree.structure(abstract_tree), [arrays[name] for name in leaves])
+
+
+def latest_step(directory: Path | str) -> int | None:
+    """The newest complete step, or None."""
+    steps = _complete_steps(Path(directory))
+    return steps[-1] if steps else None
+
+
+def load_config(directory: Path | str, step: int | None = None) -> dict[str, Any]:
+    """The configuration saved with a step; None takes the step that `restore` would."""
+    return _read_verified(_choose(Path(directory), step), "config.json")
+
+
+def load_metadata(directory: Path | str, step: int | None = None) -> dict[str, Any]:
+    """What is known about a step: "schema_version", "commit", "data_fingerprint" ... and the caller's own."""
+    return _read_verified(_choose(Path(directory), step), "metadata.json")
+
+
+# Which folder
+
+
+def _folder(directory: Path, step: int) -> Path:
+    return directory / f"{step:08d}"
+
+
+def _steps(directory: Path) -> list[int]:
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+
+
+def _complete_steps(directory: Path) -> list[int]:
+    return [step for step in _steps(directory) if missing_part(_folder(directory, step)) is None]
+
+
+def _choose(directory: Path, step: int | None) -> Path:
+    """Folder of `step`, or of the newest complete step."""
+    directory = directory.resolve()
+    steps = _steps(directory)
+    if not steps:
+        raise CheckpointError(f"no checkpoint in {directory}; name a directory that a training command wrote")
+    if step is not None:
+        if damage := missing_part(_folder(directory, step)):
+            usable = ", ".join(map(str, _complete_steps(directory))) or "none"
+            raise CheckpointError(f"step {step} in {directory}: {damage}; complete steps are: {usable}")
+        return _folder(directory, step)
+    for candidate in reversed(steps):
+        folder = _folder(directory, candidate)
+        if (damage := missing_part(folder)) is None:
+            return folder
+        warnings.warn(
+            f"{folder} is incomplete ({damage}); trying the step before", CheckpointWarning, stacklevel=3
+        )
+    raise CheckpointError(
+        f"no complete checkpoint in {directory}; train again or copy it again from its source"
+    )
+
+
+def _verify(folder: Path, only: str | None = None) -> None:
+    if name := changed_file(folder, only):
+        raise CheckpointError(
+            f"{folder}: {name} is not what was saved; copy it again or name an earlier step"
+        )
+
+
+def _read_verified(folder: Path, name: str) -> dict[str, Any]:
+    _verify(folder, only=name)
+    return _read_json(folder / name)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _remove_unfinished(directory: Path) -> None:
+    for leftover in directory.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(leftover)
+
+
+def _discard(folder: Path) -> None:
+    # Renamed first: a removal that is cut short must not leave half a checkpoint under its name.
+    doomed = folder.with_name(f"{UNFINISHED}{folder.name}")
+    os.replace(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+# What is in it
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    """Leaves by path such as "params/Dense_0/kernel", in the order of `jax.tree.leaves`."""
+    named = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in named:
+            raise CheckpointError(f"two leaves are called {name!r}; rename one of the dictionary keys")
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+            raise CheckpointError(
+                f"{name!r} is a {type(leaf).__name__}, not an array; put it in config or metadata"
+            )
+        named[name] = leaf
+    if not named:
+        raise CheckpointError("the tree holds no arrays; pass the parameters or the train state")
+    return named
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    if not hasattr(leaf, "dtype"):
+        leaf = jax.typeof(leaf)  # a Python number, by jax's rules: int32 and float32
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _is_key(leaf: jax.ShapeDtypeStruct) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _describe(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+
+
+def _documents(step: int, leaves: dict[str, Any], config: dict, metadata: dict) -> dict[str, dict]:
+    """The JSON files of a step by name, checked to be JSON."""
+    written = {
+        "step": step,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "schema_version": SCHEMA_VERSION,
+        "commit": git_commit(),
+        "versions": library_versions(),
+        "leaves": {name: _describe(_abstract(leaf)) for name, leaf in leaves.items()},
+    }
+    if taken := written.keys() & metadata.keys():
+        raise CheckpointError(f"metadata key {min(taken)!r} is written by save itself; choose another name")
+    documents = {"config.json": config, "metadata.json": {"data_fingerprint": None, **metadata, **written}}
+    for name, document in documents.items():
+        try:
+            json.dumps(document, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{name} of step {step} can't be stored: {_one_line(error)}") from error
+    return documents
+
+
+def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
+    arrays = {}
+    for name, leaf in leaves.items():
+        abstract = _abstract(leaf)
+        if _is_key(abstract):
+            arrays[name] = np.asarray(jax.random.key_data(leaf))
+        elif (
+            0 not in abstract.shape
+        ):  # Orbax refuses empty arrays; their shape and dtype are all there is to them
+            arrays[name] = np.asarray(leaf, dtype=abstract.dtype)
+    ocp.save(folder, arrays)
+
+
+def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+    arrays = {}
+    for name, leaf in leaves.items():
+        stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        arrays[name] = np.zeros(stored.shape, stored.dtype)
+    try:
+        arrays |= ocp.load(folder, {name: array for name, array in arrays.items() if array.size})
+    except Exception as error:  # Orbax raises the bare class for array data that it can't read
+        raise CheckpointError(f"{folder} can't be read: {_one_line(error)}; name an earlier step") from error
+    for name, leaf in leaves.items():
+        if _is_key(leaf):
+            arrays[name] = jax.random.wrap_key_data(arrays[name], impl=KEY_IMPLEMENTATIONS[str(leaf.dtype)])
+    return arrays
+
+
+def _barrier(name: str) -> None:
+    """Waits for the other hosts, where there are any."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"checkpoint {name}")
+
+
+# Whether it is what was asked for
+
+
+def _compare_leaves(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> None:
+    stored = _read_json(folder / "metadata.json")["leaves"]
+    remedy = "build the program's tree from the configuration saved beside it (load_config)"
+    for name, leaf in leaves.items():
+        if name not in stored:
+            close = difflib.get_close_matches(name, stored, n=1)
+            hint = f" (it has {close[0]!r})" if close else ""
+            raise CheckpointError(f"{folder} lacks {name!r}{hint}; {remedy}")
+        for what, value in _describe(leaf).items():
+            if stored[name][what] != value:
+                raise CheckpointError(
+                    f"{folder}: {what} of {name!r} is {stored[name][what]}, the program has {value}; {remedy}"
+                )
+    if extra := stored.keys() - leaves.keys():
+        raise CheckpointError(f"{folder} holds {min(extra)!r}, which the program doesn't have; {remedy}")
+
+
+def _compare_config(folder: Path, config: dict[str, Any]) -> None:
+    saved = _flatten(_read_json(folder / "config.json"))
+    asked = _flatten(json.loads(json.dumps(config)))  # tuples become lists, as they did in the file
+    for name in sorted(saved.keys() | asked.keys()):
+        if name not in saved or name not in asked or saved[name] != asked[name]:
+            raise CheckpointError(
+                f"{folder} was saved with {name} = {saved.get(name, 'nothing')}, this run has "
+                f"{asked.get(name, 'nothing')}; use the saved value or another directory"
+            )
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat = {}
+    for key, child in value.items():
+        flat |= _flatten(child, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,61 @@
+"""The files of a folder with size and SHA-256, to tell a whole folder from a torn or an altered one."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from wm.store.provenance import write_json
+
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Flushes every file of `folder` to disk, then lists them all in its manifest. Call it last."""
+    files = {}
+    for path in _files(folder):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    write_json(folder / MANIFEST, {"files": files})
+
+
+def missing_part(folder: Path) -> str | None:
+    """What makes `folder` incomplete (a missing or short file), or None. Reads sizes only."""
+    if not folder.is_dir():
+        return "no such folder"
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
+    except FileNotFoundError:
+        return f"no {MANIFEST}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"unreadable {MANIFEST}"
+    for name, size in sizes.items():
+        path = folder / name
+        if not path.is_file():
+            return f"no file {name}"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, {size} were written"
+    return None
+
+
+def changed_file(folder: Path, only: str | None = None) -> str | None:
+    """Name of the first file (or of the one asked about) that is not what was written, or None.
+
+    Reads the files; `missing_part(folder)` has to be None.
+    """
+    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    for name, entry in files.items():
+        if only in (None, name) and _sha256(folder / name) != entry["sha256"]:
+            return name
+    return None
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
