@@ -12,7 +12,6 @@ integers are exact.
 """
 
 import errno
-import fcntl
 import functools
 import json
 import os
@@ -22,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -33,7 +33,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from collect.slots import COLUMNS
 from wm.sector import traffic as tr
+from wm.store import lock
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 METADATA_PREFIX = ".metadata-"  # folders in which new metadata is prepared
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
 COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
@@ -146,7 +148,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     ):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(directory)
+        self._lock = hold(directory)
         self._turn = threading.Lock()  # pages of one process write one after the other
         try:
             self._begin(directory, features(picture_px, pictures, columns))
@@ -226,32 +228,34 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
         _sync(str(self._data_dir))
 
 
-def _lock(directory: Path):
-    """A file that is this process's until it is closed; raises DataError where it is another's."""
-    file = open(directory / ".lock", "w")  # noqa: SIM115  held by the writer
+def hold(directory: Path | str) -> TextIO:
+    """Make a directory this process's until the returned file is closed; DataError where it is another's."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+        return lock.hold(directory)
+    except lock.FolderBusy:
         raise DataError(
             f"another process is recording into {directory}: wait for it, or choose another"
         ) from None
-    return file
 
 
 def wait_until_free(directory: Path | str, patience_s: float) -> None:
     """Wait until nobody writes into a directory; raises DataError after `patience_s` seconds.
 
     The worker of a killed recorder ends within a decision, but may first finish storing an episode.
+    Nobody writes into a directory that is read-only.
     """
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return _lock(Path(directory)).close()
+            return hold(directory).close()
         except DataError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            return None
 
 
 def _sync(path: str) -> None:
