@@ -1,4 +1,4 @@
-"""Figures that the README may quote, each with an interval and the command that measured it.
+"""Measured figures, each with an interval and the command that measured it.
 
 A record is `launch/records/<name>.json`:
 
@@ -9,12 +9,10 @@ Several commands may own figures of one record. The top level then tells of the 
 measured by an earlier one keeps its own "command", "commit", "date", "device" and "versions". A figure has
 one record: written into another, it leaves the one it was in.
 
-The README marks each figure that it quotes right behind it, `3.5 M steps/s <!-- record: speed.ppo -->`, or
-one end of its interval, `3.1 M <!-- record: speed.ppo.low -->`; `misquotations` compares.
+`python -m launch.records_page` writes the README's table and launch/records/README.md from them.
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,13 +26,10 @@ from wm.store.provenance import write_json
 
 DIRECTORY = Path(__file__).parents[1] / "records"
 PROVENANCE = ("command", "commit", "date", "device", "versions")
-SCALES = {"%": 0.01, "k": 1e3, "thousand": 1e3, "M": 1e6, "million": 1e6, "G": 1e9, "billion": 1e9}
-MARK = re.compile(r"<!--\s*record:\s*(\w+)\.(\w+)(?:\.(low|high|n))?\s*-->")
-NUMBER = re.compile(r"(?<![\d.,])(-?\d+(?:,\d{3})*)(\.\d+)?\s*(%|[a-zA-Z]+)?$")
 
 
 class RecordError(ValueError):
-    """A record or a quotation of it is wrong; one line naming the figure."""
+    """A record is wrong; one line naming the figure."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +123,19 @@ def bootstrap(
     samples = np.asarray(samples, np.float64)
     if len(samples) == 0 or not np.isfinite(samples).all():
         raise RecordError(f"bootstrap needs finite samples, one at least; there are {len(samples)}")
-    generator = np.random.default_rng(seed)
-    draws = np.empty(resamples)
-    for i in range(resamples):
-        draws[i] = statistic(samples[generator.integers(len(samples), size=len(samples))])
     value = float(statistic(samples))
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if len(samples) == 1:
+        return Figure(value, value, value, unit, 1)
+    drawn = stats.bootstrap(
+        (np.arange(len(samples)),),
+        lambda rows: statistic(samples[rows]),
+        n_resamples=resamples,
+        vectorized=False,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    low, high = drawn.confidence_interval
     # A skewed statistic of few samples may lie outside its own percentile interval.
     return Figure(value, min(float(low), value), max(float(high), value), unit, len(samples))
 
@@ -206,46 +208,3 @@ def _disown(path: Path, names: set[str]) -> None:
         path.unlink()
     elif len(left) < len(record["figures"]):
         write_json(path, {**record, "figures": left})
-
-
-# Quotations
-
-
-def quotations(text: str) -> int:
-    """How many figures a text marks as quoted from a record."""
-    return len(MARK.findall(text))
-
-
-def misquotations(text: str, directory: Path = DIRECTORY) -> list[str]:
-    """What a text says about records that they don't say, one line each; empty when it quotes them rightly.
-
-    A quoted number has to be the record's, rounded to the digits that are printed.
-    """
-    problems = [
-        f"{mark}: not of the form <!-- record: name.figure -->, or with .low, .high or .n behind the figure"
-        for mark in re.findall(r"<!--\s*record.*?-->", text, flags=re.S)
-        if not MARK.fullmatch(mark)
-    ]
-    for mark in MARK.finditer(text):
-        name, figure_name, part = mark.groups()
-        try:
-            figure = figure_of(read(name, directory), figure_name, name)
-            printed, half_digit = _printed(text[: mark.start()].rpartition("\n")[2], figure.unit)
-        except RecordError as error:
-            problems.append(f"{mark[0]}: {error}")
-            continue
-        recorded = getattr(figure, part or "value")
-        if abs(printed - recorded) > half_digit * (1 + 1e-6):
-            problems.append(f"{mark[0]}: the text says {printed:g}, the record {recorded:g}")
-    return problems
-
-
-def _printed(line: str, unit: str) -> tuple[float, float]:
-    """The number at the end of `line` in the record's unit, and half of its last digit."""
-    line = line.replace("\N{MINUS SIGN}", "-").rstrip("* ").removesuffix(unit).rstrip("* ")
-    found = NUMBER.search(line)
-    if not found or (found[3] and found[3] not in SCALES):
-        raise RecordError(f"no number in front of it, only {line[-30:]!r}; its unit is {unit!r}")
-    scale = SCALES[found[3]] if found[3] else 1.0
-    number = float(found[1].replace(",", "") + (found[2] or ""))
-    return number * scale, 0.5 * 10.0 ** -len((found[2] or ".")[1:]) * scale

@@ -1,0 +1,260 @@
+"""Which recorded figures the README and launch/records/README.md show, and under which words.
+
+    python -m launch.records_page      # writes both again, in a second, on any machine
+
+A figure is named as in launch/records/*.json. The numbers themselves are never written here.
+"""
+
+from dataclasses import dataclass
+
+README = {
+    "Controller learned in the model, playing the real game: points per hour": "return_real_policy_kabq",
+    "The scripted expert, on the same hours": "return_real_expert_kabq",
+    "No commands at all, on the same hours": "return_real_noop_kabq",
+    "The controller's score: 0 for no commands, 1 for the expert": "score_real_policy_kabq",
+    "The share of arrivals with time to land that the controller landed": "landed_share_policy_kabq",
+    "The controller's losses of separation per flight hour": "loss_game_per_h_policy_kabq",
+    "Model: position error a minute ahead, unseen hours, median (nm)": "position_p50_nm_60s",
+    "The same error when every aircraft flies straight on (nm)": "position_p50_nm_60s_constant_velocity",
+    "Decisions per second of PPO in the model, one H200 GPU": "env_ppo_steps_per_s",
+    "Decisions per second of the real game, one processor core": "decisions_per_s_klas",
+}
+"""The ten rows of the README's table: label -> figure."""
+
+ELSEWHERE = ("survey_aircraft_mean_", "survey_aircraft_most_", "survey_decisions_per_")
+"""What figures begin with that launch/records/survey.md shows, a row for each airport."""
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """One figure a row; `every` adds all figures whose names begin so and that have no row yet."""
+
+    title: str
+    caption: str
+    rows: tuple[tuple[str, str], ...] = ()
+    every: str | None = None
+
+
+@dataclass(frozen=True)
+class PolicyTable:
+    """One policy a row, with all that an evaluation of it measured: (label, world, policy, place)."""
+
+    title: str
+    caption: str
+    rows: tuple[tuple[str, str, str, str], ...]
+
+
+CONTROLLERS = (
+    ("no commands", "noop"),
+    ("random commands", "random"),
+    ("scripted expert", "expert"),
+    ("shipped controller", "policy"),
+    ("controller from a coarser clone and longer PPO", "policy_2"),
+)
+AIRPORTS = (
+    ("KPDX, easy", "kpdx", True),
+    ("KLAS, hard", "klas", True),
+    ("KSEA, hard", "ksea", True),
+    ("KMCI, beginner", "kmci", False),
+    ("KAUS, easy", "kaus", False),
+    ("ENGM, easy", "engm", False),
+    ("KOKC, medium", "kokc", False),
+    ("LROP, medium", "lrop", False),
+    ("KSTL, medium", "kstl", False),
+    ("RJAA, hard", "rjaa", False),
+    ("KMIA, hard", "kmia", False),
+)
+"""Label, ICAO code, and whether random commands played there too."""
+
+
+def _airport_rows() -> tuple[tuple[str, str, str, str], ...]:
+    return tuple(
+        (f"{label}: {words}", "real", policy, icao)
+        for label, icao, with_random in AIRPORTS
+        for words, policy in CONTROLLERS[:3]
+        if with_random or policy != "random"
+    )
+
+
+TABLES: tuple[FigureTable | PolicyTable, ...] = (
+    PolicyTable(
+        "Controllers at KABQ in the real game",
+        "Full hours from a cold start on test seeds. Points are the game's own, and -200 for each loss of "
+        "separation and for each arrival that had time to land and did not. Score and headroom compare a "
+        "controller with no commands and the expert on the same seeds; rates leave out the first 25 minutes.",
+        tuple((words, "real", policy, "kabq") for words, policy in CONTROLLERS),
+    ),
+    PolicyTable(
+        "The same controllers in the world model",
+        "As many imagined hours from cold starts. The model's hours are harder than real ones.",
+        tuple((words, "imagined", policy, "kabq") for words, policy in CONTROLLERS),
+    ),
+    PolicyTable(
+        "The scripted expert at other airports, real game",
+        "Full hours from a cold start on test seeds; the expert was made at KABQ, KPDX, KLAS and KSEA.",
+        _airport_rows(),
+    ),
+    FigureTable(
+        "Position error of the world model",
+        "Hours it has not seen, at KABQ and KLAS, replayed under the recorded commands; aircraft inside the "
+        "airspace with at least one command (nm). An aircraft removed more than 10 s early or late counts as "
+        "10 nm. Beside the model: every aircraft flies straight on, and the same network with fresh weights.",
+        (
+            ("after a minute, median", "position_p50_nm_60s"),
+            ("... flying straight on", "position_p50_nm_60s_constant_velocity"),
+            ("... fresh weights", "position_p50_nm_60s_reinitialised"),
+            ("after a minute, worst twentieth", "position_p95_nm_60s"),
+            ("... flying straight on", "position_p95_nm_60s_constant_velocity"),
+            ("... fresh weights", "position_p95_nm_60s_reinitialised"),
+            ("after five minutes, median", "position_p50_nm_300s"),
+            ("... flying straight on", "position_p50_nm_300s_constant_velocity"),
+            ("... fresh weights", "position_p50_nm_300s_reinitialised"),
+            ("after five minutes, worst twentieth", "position_p95_nm_300s"),
+            ("... flying straight on", "position_p95_nm_300s_constant_velocity"),
+            ("... fresh weights", "position_p95_nm_300s_reinitialised"),
+        ),
+    ),
+    FigureTable(
+        "Speed of the simulator",
+        "Decisions per second in sectors of 32 aircraft. The interval is the fastest and the slowest run.",
+        (
+            ("environment alone, one GPU", "env_steps_per_s"),
+            ("PPO with rollouts and updates, one GPU", "env_ppo_steps_per_s"),
+            ("PPO on two GPUs over one, pmap", "scaling_2_gpus"),
+        ),
+    ),
+    FigureTable(
+        "Speed of the real game",
+        "A full hour at KLAS; one page, its browser and the Python driver share one core. Processor time is "
+        "in milliseconds per decision, by process.",
+        (
+            ("decisions per second", "decisions_per_s_klas"),
+            ("... with a picture of every decision", "decisions_per_s_klas_frames"),
+            ("... with nothing of the game's work left out", "decisions_per_s_klas_plain"),
+            ("... through the gymnasium environment", "decisions_per_s_klas_environment"),
+            ("two pages on two cores over one page on one core", "pages_2_speedup"),
+            ("two recording workers over one", "workers_2_speedup"),
+        ),
+        every="decision_cpu_ms",
+    ),
+    FigureTable(
+        "Repeating the real game",
+        "Hours are played again from seed and commands in fresh browsers and compared to the bit.",
+        (
+            ("share of hours that repeat", "replay_identical"),
+            ("... with nothing of the game's work left out", "replay_plain_identical"),
+            ("share of hours with one changed command that differ", "replay_changed_command_differs"),
+        ),
+    ),
+    FigureTable(
+        "Lock-step and a browser's own timing",
+        "The same hours in frames of 1/60 s less those in frames of 0.5 s, per hour.",
+        tuple(
+            (f"{words}, {who}", f"{name}_browser_timing_minus_lock_step_{policy}_kabq")
+            for who, policy in (("no commands", "noop"), ("expert", "expert"))
+            for words, name in (
+                ("return (points)", "return"),
+                ("the game's score (points)", "game_score"),
+                ("landings", "landings"),
+                ("losses of separation", "loss_game"),
+                ("commands", "commands"),
+                ("delay of an arrival (s)", "delay"),
+            )
+            if (policy, name) != ("noop", "delay")
+        ),
+    ),
+    FigureTable(
+        "Recordings that are cut off",
+        "Recordings were killed at random moments and met faults put into page, browser and disk.",
+        (
+            ("acknowledged episodes that were lost", "episodes_lost"),
+            ("kills that came after an acknowledged episode", "kills_after_an_acknowledged_episode"),
+            ("kills in the middle of writing an episode", "kills_inside_a_store"),
+        ),
+        every="faults_",
+    ),
+    FigureTable(
+        "Long recordings",
+        "The plan `launch.record seed` makes 100 hours with a picture of every decision. The memory is that "
+        "of a recording of two hours of real time, and what its last fifth needs more than its second.",
+        (
+            ("time of the plan (min)", "plan_seed_minutes"),
+            ("size of its recordings (MB)", "plan_seed_mb"),
+            ("its episodes", "plan_seed_episodes"),
+            ("its hours of the game", "plan_seed_game_hours"),
+            ("its faults", "plan_seed_faults"),
+            ("memory (MB)", "soak_mb"),
+            ("growth of the memory (MB)", "soak_growth_mb"),
+            ("length of that recording (h)", "soak_hours"),
+        ),
+    ),
+    FigureTable(
+        "Airports of the game",
+        "Which airports load and can be recorded. [survey.md](survey.md) has a row for each.",
+        (
+            ("airports that the game offers", "survey_enabled"),
+            ("... that load", "survey_loaded"),
+            ("... of which everything is read", "survey_all_read"),
+        ),
+    ),
+    FigureTable(
+        "Cosmos-Predict2.5-2B in Flax: cost",
+        "Random weights of the real shapes, clips of 17 frames.",
+        (
+            ("training step of all weights, 256 x 256 (TFLOP/s)", "train_tflops_256"),
+            ("... peak memory (GiB)", "peak_gib_256"),
+            ("training step of all weights, 512 x 512 (TFLOP/s)", "train_tflops_512"),
+            ("... peak memory (GiB)", "peak_gib_512"),
+            ("adapters (LoRA), 256 x 256 (clips/s)", "lora_samples_per_s_256"),
+            ("... peak memory (GiB)", "lora_peak_gib"),
+            ("data parallel training on two GPUs over one", "scaling_2_gpus_cosmos"),
+            ("frames per second, 512 x 512, 35 steps, with decoding", "fps_35_steps"),
+            ("... without decoding", "fps_35_steps_latents"),
+            ("frames per second, 4 steps, with decoding", "fps_4_steps"),
+            ("... without decoding", "fps_4_steps_latents"),
+            ("frames per second, 1 step, with decoding", "fps_1_step"),
+            ("... without decoding", "fps_1_step_latents"),
+            ("frames per second of decoding alone", "fps_decode"),
+        ),
+    ),
+    FigureTable(
+        "Cosmos: published weights",
+        "Converting and exporting weights of the real size, and refusing damaged files.",
+        (
+            ("size of the weights (GiB)", "drill_weights_gib"),
+            ("peak memory of conversion and export (GiB)", "drill_peak_gib"),
+            ("... beyond the weights", "drill_beyond_weights_gib"),
+            ("share of damaged files that were refused", "damaged_refused"),
+            ("parameters of Predict2-2B", "params_predict2_2b"),
+            ("parameters of Predict2.5-2B", "params_predict2p5_2b"),
+            ("parameters of Predict1-7B", "params_7b"),
+            ("parameters of the Wan autoencoder", "params_wan_vae"),
+        ),
+    ),
+    FigureTable(
+        "Cosmos: equal to diffusers",
+        "Largest absolute difference of a module's output from diffusers' on the same random weights.",
+        (("largest of all comparisons", "parity_max_abs"),),
+        every="parity_max_abs_",
+    ),
+    FigureTable(
+        "Cosmos: a small model from scratch on moving shapes",
+        "Unseen clips, pictures of 64 pixels. Position errors are those of a shape that obeys the actions "
+        "(px). Solidity is the share of its proper area that a shape which nobody commands keeps.",
+        (
+            ("position error under the clip's own actions, 35 steps", "shapes_position_error_true_actions"),
+            ("... under another clip's actions", "shapes_position_error_shuffled_actions"),
+            ("... the second over the first", "shuffled_action_error_ratio_shapes"),
+            ("... the autoencoder alone", "shapes_position_error_vae"),
+            ("... 4 steps whose size the model learned", "shapes_position_error_4_learned"),
+            ("... 4 plain steps", "shapes_position_error_4_plain"),
+            ("... 1 learned step", "shapes_position_error_1_learned"),
+            ("... 1 plain step", "shapes_position_error_1_plain"),
+            ("solidity, 35 steps", "shapes_drifter_solidity_true_actions"),
+            ("... the autoencoder alone", "shapes_drifter_solidity_vae"),
+            ("... 1 learned step", "shapes_drifter_solidity_1_learned"),
+            ("... 1 plain step", "shapes_drifter_solidity_1_plain"),
+        ),
+        every="shapes_",
+    ),
+)
