@@ -1,8 +1,7 @@
-"""Using NVIDIA Cosmos: what it costs, generating video, comparing it with its originals.
+"""Using NVIDIA Cosmos: what it costs, and generating video.
 
 python -m launch.cosmos info --model predict2.5-2b-action --devices 8 --device H200
 python -m launch.cosmos generate --model runs/cosmos/model --vae models/vae --start first.png --actions a.csv
-python -m launch.cosmos parity --record cosmos              # wants the extra parity
 """
 
 from dataclasses import dataclass
@@ -91,18 +90,3 @@ class Generate:
             raise ValueError("give both height and width, or neither")
         if self.given < 1:
             raise ValueError(f"given is {self.given}, must be at least 1")
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Compare our modules with diffusers' and with references in torch, float32 on the CPU."""
-
-    parts: tuple[Literal["dit", "solvers", "vae"], ...] = ("dit", "solvers", "vae")
-    out: Path | None = None
-    """A new folder in runs if left out."""
-    record: str = ""
-    """Merge the figures into launch/records/<record>.json."""
-
-    def __post_init__(self):
-        if not self.parts:
-            raise ValueError("parts is empty, must name at least one")

@@ -4,6 +4,7 @@ The environment is set before anything imports jax; tests therefore run on the C
 `launch/shared/parallel.py` and the training code can be tested on eight devices in the test process itself.
 """
 
+import importlib.util
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -27,13 +28,16 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leaves out the tests marked `openscope`, saying why, when no game is at hand."""
-    if os.environ.get("OPENSCOPE_URL"):
-        return
-    reason = "needs the real game: set OPENSCOPE_URL to the address of a running openScope"
+    """Skips tests of the real game, and comparisons with the originals of Cosmos, where these are missing."""
+    reasons = {}
+    if not os.environ.get("OPENSCOPE_URL"):
+        reasons["openscope"] = "needs the real game: set OPENSCOPE_URL to the address of a running openScope"
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "diffusers")):
+        reasons["parity"] = "needs torch and diffusers: install the extra parity"
     for item in items:
-        if item.get_closest_marker("openscope"):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ VERBS = {
     "shapes": "learn a small world of moving shapes from scratch, and measure that its actions are obeyed",
     "bench": "time training steps and generation of a model with random weights",
     "drill": "convert, export and damage files of a published model's full size, with random numbers in them",
-    "parity": "compare our modules with diffusers' on random weights, and count parameters",
 }
+MOVED = {"parity": "python -m tests.wm.cosmos.parity, in a clone of the repository"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     if argv and argv[0] in ("-h", "--help"):
         print("\n".join([__doc__.strip(), "", *lines]))
         return
+    if argv and argv[0] in MOVED:
+        runs.fail(f"the verb {argv[0]} is now {MOVED[argv[0]]}", 2)
     named = f"no verb {argv[0]!r}" if argv else "name a verb"
     runs.fail(f"{named}: {', '.join(VERBS)} (python -m launch.cosmos --help says what they do)", 2)
 

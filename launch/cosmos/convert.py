@@ -20,7 +20,7 @@ from configs import cli
 from launch.cosmos import hub as cosmos_hub
 from launch.shared import runs
 from wm.cosmos.networks.config import PRESETS, ModelConfig, resolve
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models, text_embedding
 from wm.cosmos.weights.recognise import Recognised, recognise
 from wm.cosmos.weights.sources import DTYPES, TEXT_FILE, Source, WeightsError, open_source
 from wm.store import checkpoints
@@ -68,11 +68,11 @@ def convert(config: ConvertConfig) -> list[Path]:
         if len({part.folder for part in parts}) < len(parts):
             raise WeightsError(f"{config.source} and {config.vae} are of the same kind; give one of each")
         dtype = None if config.dtype == "published" else jnp.dtype(config.dtype)
-        weights.require_space(config.out, sum(_bytes(part, dtype) for part in parts))
-        embedding = None if text is None else weights.read_embedding(text)
+        models.require_space(config.out, sum(_bytes(part, dtype) for part in parts))
+        embedding = None if text is None else text_embedding.read(text)
         for part in parts:
             if isinstance(part.found.config, ModelConfig) and embedding is not None:
-                weights.check_embedding(part.found.config.dit, embedding)
+                text_embedding.check(part.found.config.dit, embedding)
         for part in parts:
             _convert(part, dtype, embedding)
     return [part.folder for part in parts]
@@ -91,7 +91,7 @@ def locate(config: ConvertConfig) -> tuple[list[Path], Path | None]:
         print(download.describe())
         if not config.yes and not _agreed():
             raise WeightsError("nothing was downloaded; --yes downloads without asking")
-        weights.require_space(Path.home(), sum(download.sizes.values()))
+        models.require_space(Path.home(), sum(download.sizes.values()))
         copy = cosmos_hub.fetch(download)
         path = copy / download.folder
         vae = vae or (copy / download.autoencoder if download.autoencoder else None)
@@ -134,20 +134,20 @@ def _check(stack: ExitStack, path: Path, config: ConvertConfig) -> Part:
 
 def _bytes(part: Part, dtype: jnp.dtype | None) -> int:
     dtypes = dtype or {name: DTYPES[kind] for name, kind in part.source.dtypes.items()}
-    return weights.size(part.found.slots, dtypes)
+    return models.size(part.found.slots, dtypes)
 
 
 def _convert(part: Part, dtype: jnp.dtype | None, embedding) -> None:
     found, context = part.found, None
-    numbers = weights.size(found.slots, jnp.dtype(jnp.int8))
+    numbers = models.size(found.slots, jnp.dtype(jnp.int8))
     print(f"{part.source.where}: {_title(found)}, {found.naming} names, {numbers:,} parameters")
     with runs.progress(len(found.slots), "tensor") as line:
-        params = weights.read(part.source, found, dtype, each=line.update)
+        params = models.read(part.source, found, dtype, each=line.update)
     part.source.close()  # its mapped pages count as this process's memory while the checkpoint is written
     if isinstance(found.config, ModelConfig) and embedding is not None:
-        context = weights.project(found.config.dit, params, embedding)
+        context = text_embedding.project(found.config.dit, params, embedding)
     origin = {"source": part.source.where.name, "naming": found.naming}
-    weights.save(part.folder, found.config, params, context, origin)
+    models.save(part.folder, found.config, params, context, origin)
     print(f"written: {part.folder}")
 
 

@@ -29,7 +29,7 @@ from configs import cli
 from launch.cosmos import __main__ as cosmos
 from launch.shared import records, runs
 from wm.cosmos.networks.config import ModelConfig, resolve
-from wm.cosmos.weights import export, keymaps, weights
+from wm.cosmos.weights import export, keymaps, models
 from wm.cosmos.weights.keymaps import Slot
 from wm.cosmos.weights.recognise import slots_of
 from wm.cosmos.weights.sources import ACTION_FILE, WeightsError
@@ -72,8 +72,8 @@ def main(argv: list[str]) -> None:
         model, _ = resolve(config.model)
         if config.out.exists():
             raise ValueError(f"{config.out} exists already; name another --out")
-        size = weights.size(slots_of(model, "original"), DTYPE)
-        weights.require_space(config.out, 4 * size)
+        size = models.size(slots_of(model, "original"), DTYPE)
+        models.require_space(config.out, 4 * size)
         try:
             figures = drill(model, config.out)
         finally:
@@ -105,7 +105,7 @@ def drill(model: ModelConfig, out: Path) -> dict[str, records.Figure]:
     check_diffusers(out / "exported" / "transformer", sums["diffusers"])
     shutil.rmtree(out / "exported")
     refused = [line for naming in sums for line in damages(out / naming, model, naming)]
-    size = weights.size(slots_of(model, "original"), DTYPE) / 2**30
+    size = models.size(slots_of(model, "original"), DTYPE) / 2**30
     for step, peak in peaks.items():
         print(f"{step}: peak {peak:.2f} GiB, {peak - size:.2f} GiB beyond the weights")
     worst = max(peaks.values())
@@ -180,7 +180,7 @@ def measured(arguments: list) -> float:
 
 def check_converted(folder: Path, slots: list[Slot], sums: dict[str, int]) -> None:
     """Raises ValueError unless a converted model has the numbers that the files were made of."""
-    leaves = weights.flat(weights.load(folder).params)
+    leaves = models.flat(models.load(folder).params)
     for slot in slots:
         leaf = leaves[slot.path] if slot.row is None else leaves[slot.path][slot.row]
         if zlib.crc32(keymaps.to_theirs(slot, leaf).view(np.uint8)) != sums[slot.name]:

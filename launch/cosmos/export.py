@@ -10,7 +10,7 @@ from pathlib import Path
 
 from configs import cli
 from launch.shared import runs
-from wm.cosmos.weights import export, weights
+from wm.cosmos.weights import export, models
 from wm.cosmos.weights.recognise import slots_of
 from wm.cosmos.weights.sources import ACTION_FILE, WeightsError
 from wm.store import checkpoints
@@ -54,7 +54,7 @@ def _part(folder: Path) -> str:
 
 def export_part(folder: Path, out: Path, shard_bytes: int) -> None:
     """Exports one part with a progress line."""
-    model = weights.load(folder)
+    model = models.load(folder)
     with runs.progress(len(slots_of(model.config, "diffusers")), "tensor") as line:
         files = export.export(out, model, shard_bytes, line.update)
     size = sum(file.stat().st_size for file in files)

@@ -36,7 +36,7 @@ from launch.shared import parallel, runs
 from wm.cosmos.networks import lora
 from wm.cosmos.training import cost
 from wm.cosmos.training.train import TrainState
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 from wm.store import checkpoints
 from wm.store.provenance import write_json
 
@@ -209,7 +209,7 @@ def finish(run: Run, state: TrainState, frozen: Any, clock: Clock) -> dict:
     metadata = {"data_fingerprint": run.data.fingerprint}
     params = jax.device_get(lora.merge(variables))
     shutil.rmtree(directory / "model", ignore_errors=True)  # of this run when it had ended early
-    weights.save(directory / "model", run.model, params, np.asarray(run.clips.context), metadata)
+    models.save(directory / "model", run.model, params, np.asarray(run.clips.context), metadata)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     epochs = [line for line in lines if "loss" not in line]

@@ -20,7 +20,7 @@ from wm.cosmos.networks.config import ModelConfig, resolve
 from wm.cosmos.sampling.sample import SampleConfig, World, rollout
 from wm.cosmos.training import cost
 from wm.cosmos.training.clips import ClipError, Normaliser
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models, text_embedding
 from wm.cosmos.weights.sources import WeightsError
 from wm.store.checkpoints import CheckpointError
 
@@ -44,7 +44,7 @@ def world_of(config: Generate) -> World:
         folder = folder / "transformer"
     if config.vae is None:
         raise GenerateError("--vae is missing: the folder of the autoencoder's converted weights")
-    model, coder = weights.load(folder, place), weights.load(config.vae)
+    model, coder = models.load(folder, place), models.load(config.vae)
     if not isinstance(model.config, ModelConfig):
         raise GenerateError(f"{config.model} holds an autoencoder; --model wants a transformer")
     if type(coder.config) is not type(model.config.vae):
@@ -78,16 +78,9 @@ def _random_world(config: Generate, dtype) -> World:
     return World(model, params, coder_params, dit.empty_context(model.dit), dtype=dtype)
 
 
-def _embedding(path: Path, model: weights.Model) -> jax.Array:
-    """(1, K, context_width) from a .npy file, projected if it holds what the text encoder gave."""
-    try:
-        array = np.load(path, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError) as error:
-        raise GenerateError(f"{path} isn't an array in a .npy file: {error}") from error
-    array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[0] != 1:
-        raise GenerateError(f"{path} is {array.shape}, must be (tokens, {model.config.dit.context_width})")
-    return jnp.asarray(weights.project(model.config.dit, model.params, array))
+def _embedding(path: Path, model: models.Model) -> jax.Array:
+    """(1, K, context_width) from a file, projected if it holds what the text encoder gave."""
+    return jnp.asarray(text_embedding.project(model.config.dit, model.params, text_embedding.read(path)))
 
 
 def start_of(config: Generate) -> np.ndarray:

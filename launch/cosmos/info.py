@@ -7,7 +7,7 @@ from configs.cosmos_use import Info
 from launch.shared import runs
 from wm.cosmos.networks.config import ModelConfig, resolve
 from wm.cosmos.training import cost
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 from wm.cosmos.weights.sources import WeightsError
 from wm.store import checkpoints
 from wm.store.checkpoints import CheckpointError
@@ -17,7 +17,7 @@ def model_of(name: str) -> tuple[ModelConfig, str]:
     """The model that a preset, repository or folder names, and a note for the user."""
     if not Path(name).is_dir():
         return resolve(name)
-    described = checkpoints.load_config(name, weights.STEP)
+    described = checkpoints.load_config(name, models.STEP)
     if described.get("kind") != "transformer":
         raise WeightsError(f"{name} isn't a converted transformer")
     return cli.from_json(ModelConfig, described["model"]), ""

@@ -21,7 +21,7 @@ from wm.cosmos.training.flow import FlowConfig
 from wm.cosmos.training.objective import Clips
 from wm.cosmos.training.shortcut import ShortcutConfig
 from wm.cosmos.training.train import Batch, Trainer, TrainState
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models, text_embedding
 
 # Parameters that a checkpoint may lack or have for another number of actions; they are then made anew.
 NEW = ("action/", "step_")
@@ -109,7 +109,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
     devices = len(parallel.devices(config.devices))
     if jax.process_count() > 1 and (config.backend == "fsdp" or config.devices is not None):
         raise FinetuneError("on several hosts leave out --devices and take --backend pmap or shard_map")
-    coder, start = weights.load(config.vae), _start(config)
+    coder, start = models.load(config.vae), _start(config)
     model = replace(start.config, vae=coder.config)
     data = prepare(config.data, model, coder.params, config.frames, config.height, config.width)
     model = _with_actions(model, data.actions.shape[-1], config.shortcut_share > 0)
@@ -165,14 +165,14 @@ def complete(model: dit.CosmosDiT, params: dict, key: jax.Array) -> dict:
     return unflatten_dict({**fitting, **make_new(key)} if missing else fitting, sep="/")
 
 
-def _start(config: Finetune) -> weights.Model:
+def _start(config: Finetune) -> models.Model:
     """What training begins with, without the part that projects text; {} for random weights."""
     if config.init is None:
         model, said = resolve(config.model)
         if said:
             print(said)
-        return weights.Model(model.without_text(), {}, None, {})
-    model = weights.load(config.init)
+        return models.Model(model.without_text(), {}, None, {})
+    model = models.load(config.init)
     if not isinstance(model.config, ModelConfig):
         raise FinetuneError(f"{config.init} holds an autoencoder; name a transformer's folder")
     params = {name: part for name, part in model.params.items() if name != "text_proj"}
@@ -197,7 +197,7 @@ def _network(model: ModelConfig, config: Finetune) -> dit.CosmosDiT:
     return dit.CosmosDiT(model.dit, model.action, dtype, remat=config.remat, attention=attention)
 
 
-def _context(config: Finetune, start: weights.Model) -> jax.Array:
+def _context(config: Finetune, start: models.Model) -> jax.Array:
     """(1, K, width) that all clips share: as asked for, or that of the weights, or zeros."""
     width, path = start.config.dit.context_width, config.context
     if path is None and start.context is not None:
@@ -206,10 +206,10 @@ def _context(config: Finetune, start: weights.Model) -> jax.Array:
         # Without text one token of zeros does what 512 do, but fused kernels want more than one.
         zeros = dit.empty_context(start.config.dit)
         return zeros[:, :1] if _short(start.config, config) else zeros
-    context = np.load(path, allow_pickle=False)
-    if context.ndim != 2 or context.shape[1] != width:
-        raise FinetuneError(f"{path} is {context.shape}, must be (tokens, {width})")
-    return jnp.asarray(context)[None]
+    context = text_embedding.read(path)
+    if context.shape[-1] != width:
+        raise FinetuneError(f"{path}: the text embedding is {context.shape[-1]} wide, must be {width}")
+    return jnp.asarray(context)
 
 
 def _trainer(config: Finetune, clips: Clips, count: int, devices: int) -> Trainer:

@@ -37,7 +37,7 @@ from wm.cosmos.sampling.sample import SampleConfig
 from wm.cosmos.training import clips, fit_vae, shapes
 from wm.cosmos.training.shapes import World
 from wm.cosmos.training.train import Trainer
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 from wm.store import checkpoints
 
 
@@ -84,7 +84,7 @@ def train_vae(config: Shapes, model: ModelConfig, data: Path, out: Path) -> None
     params = jax.device_get(parallel.unreplicate(state.ema))["params"]
     vae = fit_vae.with_statistics(model.vae, raw_means(model, params, frames[: 4 * config.vae_batch]))
     show_vae(replace(model, vae=vae), params, frames[:4], out.with_suffix(".png"))
-    weights.save(out, vae, params)
+    models.save(out, vae, params)
 
 
 def windows(generator: np.random.Generator, frames: np.ndarray, batch: int, length: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from launch.shared import records
 from wm.cosmos.training import clips, shapes
 from wm.cosmos.training.clips import Clip
 from wm.cosmos.training.shapes import World
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 from wm.store import checkpoints
 
 FEW, FEW_STEPS = 8, 1200
@@ -59,7 +59,7 @@ def by_heart(config: Shapes, options: Finetune, world: World) -> dict[str, recor
         resume=begun(config.out / "few-run"),
     )
     _, judge = train(asked)
-    params = weights.load(asked.directory / "model").params
+    params = models.load(asked.directory / "model").params
     rows, truth = np.arange(FEW), np.load(config.out / "clips" / "truth.npy")[:FEW]
     everything = replace(world, shapes=world.all, drifters=0)
     run = judge.run
@@ -97,8 +97,8 @@ def opposite(config: Shapes, options: Finetune, world: World, judge: Judge) -> d
         train(replace(cut, minutes=1e-9, resume=False))
     train(replace(cut, resume=True))
     adapted, adapters, _ = saved_variables(asked)
-    before = {"params": weights.load(config.out / "run" / "model").params}
-    merged = {"params": weights.load(asked.directory / "model").params}
+    before = {"params": models.load(config.out / "run" / "model").params}
+    merged = {"params": models.load(asked.directory / "model").params}
     truth = np.load(config.out / "clips" / "truth.npy")[judge.rows]
 
     def error(judge: Judge, variables: dict, actions: np.ndarray) -> records.Figure:

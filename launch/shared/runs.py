@@ -67,7 +67,7 @@ def command() -> str:
     """This process's command line as it can be typed again in the repository."""
     program = Path(sys.argv[0]).resolve()
     start = [program.name]
-    if program.is_relative_to(ROOT / "launch"):
+    if any(program.is_relative_to(ROOT / room) for room in ("launch", "tests")):
         module = program.relative_to(ROOT).with_suffix("").parts
         start = ["python", "-m", ".".join(part for part in module if part != "__main__")]
     return shlex.join([*start, *sys.argv[1:]])

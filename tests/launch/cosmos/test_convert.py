@@ -16,7 +16,7 @@ from launch.cosmos import convert as cosmos_convert
 from launch.cosmos import hub as cosmos_hub
 from tests.wm.cosmos import published
 from wm.cosmos.networks.config import PRESETS, DiTConfig
-from wm.cosmos.weights import export, weights
+from wm.cosmos.weights import export, models
 from wm.cosmos.weights.sources import WeightsError
 
 TINY = PRESETS["tiny"]
@@ -45,7 +45,7 @@ def pipeline(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pipeline")
     for part, config in (("transformer", TEXT), ("vae", TINY.vae)):
         params = published.random_params(config, dtype=np.dtype(jnp.bfloat16))
-        export.export(folder / part, weights.Model(config, params, None, {}))
+        export.export(folder / part, models.Model(config, params, None, {}))
     embedding = np.random.default_rng(0).standard_normal((1, 3, 20), np.float32)
     save_file({"embedding": embedding}, folder / "cr1_text_embeddings.safetensors")
     np.save(folder / "narrow.npy", embedding[..., :7])
@@ -68,11 +68,11 @@ def test_a_pipeline_is_converted_and_exported_whole(tmp_path, pipeline, capsys):
     status, out, _ = run(capsys, *arguments)
     assert status == 0
     assert "custom, diffusers names" in out
-    model = weights.load(tmp_path / "m" / "transformer")
+    model = models.load(tmp_path / "m" / "transformer")
     assert model.config == TEXT
     assert model.params["patch"]["kernel"].dtype == np.float32
     assert model.context.shape == (1, 3, 16)
-    assert weights.load(tmp_path / "m" / "vae").config == TINY.vae
+    assert models.load(tmp_path / "m" / "vae").config == TINY.vae
     assert run(capsys, "export", "--model", tmp_path / "m", "--out", tmp_path / "e")[0] == 0
     assert sorted(p.name for p in (tmp_path / "e").iterdir()) == ["transformer", "vae"]
     assert json.loads((tmp_path / "e/vae/config.json").read_text())["_class_name"] == "AutoencoderKLWan"

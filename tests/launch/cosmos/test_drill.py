@@ -8,8 +8,8 @@ from launch.shared import records
 
 
 @pytest.mark.slow
+@pytest.mark.parity
 def test_the_drill_passes_and_records_what_it_measured(tmp_path, monkeypatch, capfd):
-    pytest.importorskip("diffusers", reason="needs the extra `parity`")
     written = {}
     monkeypatch.setattr(records, "write", lambda name, figures: written.update({name: figures}))
     arguments = ["drill", "--model", "tiny", "--out", str(tmp_path / "drill"), "--record", "cosmos"]
@@ -22,8 +22,8 @@ def test_the_drill_passes_and_records_what_it_measured(tmp_path, monkeypatch, ca
     assert "diffusers loaded 47 tensors of the export with the same bits" in capfd.readouterr().out
 
 
+@pytest.mark.parity
 def test_the_drill_wants_a_folder_of_its_own(tmp_path, capsys):
-    pytest.importorskip("diffusers", reason="needs the extra `parity`")
     with pytest.raises(SystemExit):
         cosmos_drill.main(["--model", "tiny", "--out", str(tmp_path)])
     assert "exists already" in capsys.readouterr().err

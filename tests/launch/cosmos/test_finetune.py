@@ -18,7 +18,7 @@ from wm.cosmos.networks.config import PRESETS, ActionConfig
 from wm.cosmos.networks.vae import initial_params
 from wm.cosmos.training import clips
 from wm.cosmos.training.clips import Clip
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 from wm.store import checkpoints
 
 FRAMES, SIDE, ACTIONS, CLIPS = 5, 16, 3, 12
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
         clips.write(root / "clips" / f"{number:02d}.npz", Clip(frames, actions))
     vae = PRESETS["tiny"].vae
     params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
-    weights.save(root / "vae", vae, jax.device_get(params))
+    models.save(root / "vae", vae, jax.device_get(params))
     with programs.kept_in(root / "cache"):
         yield root
 
@@ -83,7 +83,7 @@ def test_run_leaves_what_it_says(folder, whole):
     assert whole["steps"] == 4
     judged = [line for line in lines(folder, "whole") if "held_out/loss" in line]
     assert [line["epoch"] for line in judged] == [0, 1]
-    model = weights.load(run / "model")
+    model = models.load(run / "model")
     assert model.config.action.width == ACTIONS
     actions = np.concatenate([clips.read(path).actions for path in clips.find(folder / "clips")[: CLIPS - 4]])
     normaliser = json.loads((run / "normaliser.json").read_text())
@@ -125,7 +125,7 @@ def test_adapters_start_from_a_finished_model_with_other_actions(folder, whole):
     adapters = {"mode": "lora", "lora": LoRAConfig(rank=2), "epochs": 1, "backend": "fsdp"}
     start = folder / "whole" / "model"
     train(options(folder, "lora", data=other, init=start, **adapters))
-    before, after = weights.load(start), weights.load(folder / "lora" / "model")
+    before, after = models.load(start), models.load(folder / "lora" / "model")
     assert after.config.action.width == 2 * ACTIONS
     old, new = (x.params["action"]["to_d"]["fc2"]["kernel"] for x in (before, after))
     assert old.shape == new.shape

@@ -12,7 +12,7 @@ from tests.launch import programs
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.networks.vae import initial_params
 from wm.cosmos.training.train import Trainer
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 
 SMALL = OptimizerConfig(warmup=1, compute="float32", moments="float32", ema="float32", ema_decay=0.9)
 
@@ -47,7 +47,7 @@ def test_shapes_leave_figures_of_every_part(tmp_path, monkeypatch, compiled_once
     )
     vae = PRESETS["tiny"].vae
     params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
-    weights.save(tmp_path / "vae", vae, jax.device_get(params))  # training one takes minutes to compile
+    models.save(tmp_path / "vae", vae, jax.device_get(params))  # training one takes minutes to compile
     killed = tmp_path / "few-run" / "metrics.jsonl"  # of a run that had no checkpoint yet
     killed.parent.mkdir()
     killed.touch()

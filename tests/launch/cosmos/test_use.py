@@ -1,4 +1,4 @@
-"""The verbs info, generate and parity, and the video files that generation reads and writes."""
+"""The verbs info and generate, and the video files that generation reads and writes."""
 
 import dataclasses
 import json
@@ -10,42 +10,41 @@ import pytest
 from configs.cosmos_use import Generate, Info
 from launch.cosmos import generate as cosmos_generate
 from launch.cosmos import info as cosmos_info
-from launch.cosmos import parity as cosmos_parity
-from launch.parity import random_tree
 from launch.shared import video
+from tests.wm.cosmos.parity.case import random_tree
 from wm.cosmos.networks import dit, vae
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.networks.dit import CosmosDiT
 from wm.cosmos.training.clips import Normaliser
-from wm.cosmos.weights import weights
+from wm.cosmos.weights import models
 
 TINY = PRESETS["tiny"]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def folder(tmp_path_factory):
     """Folder of a small transformer and its autoencoder, as `convert` leaves them, and the actions' scale."""
-    folder = tmp_path_factory.mktemp("models")
+    root = tmp_path_factory.mktemp("models")
     network = CosmosDiT(TINY.dit, TINY.action)
     shapes = jax.eval_shape(lambda: dit.init(network, jax.random.key(0)))
     coder = jax.eval_shape(lambda: vae.initial_params(TINY.vae, jax.random.key(0)))
-    weights.save(folder / "whole" / "transformer", TINY, random_tree(shapes, 0))
-    weights.save(folder / "whole" / "vae", TINY.vae, random_tree(coder, 1))
+    models.save(root / "whole" / "transformer", TINY, random_tree(shapes, 0))
+    models.save(root / "whole" / "vae", TINY.vae, random_tree(coder, 1))
     scale = Normaliser((1.0, 2.0, 3.0), (2.0, 2.0, 2.0))
-    (folder / "normaliser.json").write_text(json.dumps(dataclasses.asdict(scale)))
-    np.save(folder / "wide.npy", np.zeros((4, 33)))
-    np.save(folder / "flat.npy", np.zeros(32))
-    np.savetxt(folder / "actions.csv", np.ones((8, 3)), delimiter=",")
-    return folder
+    (root / "normaliser.json").write_text(json.dumps(dataclasses.asdict(scale)))
+    np.save(root / "wide.npy", np.zeros((4, 33)))
+    np.save(root / "flat.npy", np.zeros(32))
+    np.savetxt(root / "actions.csv", np.ones((8, 3)), delimiter=",")
+    return root
 
 
-def request(models, **options):
-    given = {"actions": models / "actions.csv", "frames": 5, "steps": 1, "height": 16, "width": 32}
-    return Generate(str(models / "whole"), **{**given, **options})
+def request(folder, **options):
+    given = {"actions": folder / "actions.csv", "frames": 5, "steps": 1, "height": 16, "width": 32}
+    return Generate(str(folder / "whole"), **{**given, **options})
 
 
-def test_generate_writes_video_picture_and_results(models, tmp_path):
-    results = cosmos_generate.generate(request(models, out=tmp_path / "run"))
+def test_generate_writes_video_picture_and_results(folder, tmp_path):
+    results = cosmos_generate.generate(request(folder, out=tmp_path / "run"))
     assert results["frames"] == 9
     assert video.read(tmp_path / "run" / "video.mp4").shape == (9, 16, 32, 3)
     assert video.read(tmp_path / "run" / "frames.png").shape == (1, 16, 3 * 32, 3)
@@ -54,9 +53,9 @@ def test_generate_writes_video_picture_and_results(models, tmp_path):
     assert stored["config"]["frames"] == 5
 
 
-def test_actions_are_scaled_as_in_training(models):
+def test_actions_are_scaled_as_in_training(folder):
     np.testing.assert_allclose(
-        cosmos_generate.actions_of(request(models), TINY), np.broadcast_to([0.0, -0.5, -1.0], (1, 8, 3))
+        cosmos_generate.actions_of(request(folder), TINY), np.broadcast_to([0.0, -0.5, -1.0], (1, 8, 3))
     )
 
 
@@ -68,19 +67,19 @@ def test_actions_are_scaled_as_in_training(models):
         ({"actions": None}, "takes actions of 3"),
         ({"start": "none.png"}, "no such file"),
         ({"actions": "none.csv"}, "can't be read as actions"),
-        ({"context": "none.npy"}, "isn't an array"),
+        ({"context": "none.npy"}, "can't be read as a text embedding"),
         ({"context": "wide.npy"}, "33 wide; this model takes 32"),
-        ({"context": "flat.npy"}, "must be (tokens, 32)"),
+        ({"context": "flat.npy"}, "a text embedding is (1, tokens, width), this one is (32,)"),
         ({"vae": "whole/transformer"}, "wants a VAEConfig"),
         ({"schedule": "few"}, "wasn't trained to sample in few steps"),
     ],
 )
-def test_what_can_not_be_generated_is_refused_in_one_line(models, tmp_path, options, words, capsys):
+def test_what_can_not_be_generated_is_refused_in_one_line(folder, tmp_path, options, words, capsys):
     paths = {
-        name: models / value if isinstance(value, str) and name != "schedule" else value
+        name: folder / value if isinstance(value, str) and name != "schedule" else value
         for name, value in options.items()
     }
-    asked = request(models, **paths, out=tmp_path / "run")
+    asked = request(folder, **paths, out=tmp_path / "run")
     argv = ["--model", asked.model, "--out", str(asked.out)]
     for name in ("actions", "start", "context", "vae", "frames", "steps", "height", "width", "schedule"):
         if getattr(asked, name) is not None:
@@ -120,11 +119,11 @@ def test_info_says_why_nothing_fits(capsys):
     assert "plan: nothing fits" in capsys.readouterr().out
 
 
-def test_info_reads_a_folder_and_refuses_an_autoencoders(models, capsys):
-    cosmos_info.main(["--model", str(models / "whole" / "transformer")])
+def test_info_reads_a_folder_and_refuses_an_autoencoders(folder, capsys):
+    cosmos_info.main(["--model", str(folder / "whole" / "transformer")])
     assert capsys.readouterr().out.startswith("tiny: 111,152 parameters")
     with pytest.raises(SystemExit):
-        cosmos_info.main(["--model", str(models / "whole" / "vae")])
+        cosmos_info.main(["--model", str(folder / "whole" / "vae")])
     assert "isn't a converted transformer" in capsys.readouterr().err
 
 
@@ -138,20 +137,6 @@ def test_info_expects_what_its_shares_say():
     assert speed["seconds_per_frame"] == pytest.approx((drawing + speed["decode_tflop"] / (989 * 0.5)) / 16)
     twice = cosmos_info.speeds(model, dataclasses.replace(config, devices=2))
     assert twice["frames_per_s"] == pytest.approx(2 * speed["frames_per_s"])
-
-
-def test_parity_figures_hold_every_row_and_the_published_counts():
-    figures = cosmos_parity.figures_of({"one": 1e-6, "two": 3e-6})
-    assert figures["parity_max_abs"].value == 3e-6
-    assert figures["parity_max_abs"].n == 2
-    assert figures["parity_max_abs_one"].value == 1e-6
-    counts = {name: figures[name].value for name in figures if name.startswith("params_")}
-    assert counts == {
-        "params_predict2_2b": 1_956_413_440,
-        "params_predict2p5_2b": 2_059_174_912,
-        "params_7b": 7_236_208_640,
-        "params_wan_vae": 126_892_531,
-    }
 
 
 def test_video_comes_back_as_it_was_written(tmp_path):

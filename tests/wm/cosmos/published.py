@@ -6,21 +6,21 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from launch.parity import random_tree
-from wm.cosmos.weights import keymaps, weights
+from tests.wm.cosmos.parity.case import random_tree
+from wm.cosmos.weights import keymaps, models
 from wm.cosmos.weights.recognise import slots_of
 
 
 def random_params(config, seed=0, dtype=np.float32):
     """A tree of random parameters for a configuration."""
-    shapes = weights.parameter_shapes(config)
-    tree = weights.tree_of({path: jax.ShapeDtypeStruct(shape, dtype) for path, shape in shapes.items()})
+    shapes = models.parameter_shapes(config)
+    tree = models.tree_of({path: jax.ShapeDtypeStruct(shape, dtype) for path, shape in shapes.items()})
     return jax.tree.map(lambda leaf: leaf.astype(dtype), random_tree(tree, seed))
 
 
 def tensors(config, params, naming):
     """The tensors of a model by their published names."""
-    leaves = weights.flat(params)
+    leaves = models.flat(params)
     return {
         slot.name: keymaps.to_theirs(
             slot, leaves[slot.path] if slot.row is None else leaves[slot.path][slot.row]

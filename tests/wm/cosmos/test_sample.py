@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch.parity import random_tree
+from tests.wm.cosmos.parity.case import random_tree
 from wm.cosmos.networks import dit, vae
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.networks.dit import CosmosDiT

@@ -1,4 +1,4 @@
-"""The autoencoders: what diffusers computes, causal, and of the published sizes."""
+"""The autoencoders are causal and of the published sizes; parity/ compares them with diffusers'."""
 
 from functools import partial
 
@@ -7,35 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from launch import parity, parity_vae
-from tests.wm.cosmos import make_golden
+from tests.wm.cosmos.parity.case import random_tree
+from tests.wm.cosmos.parity.vae_cases import TOKENIZER
 from wm.cosmos.networks import tokenizer, vae
 from wm.cosmos.networks.config import TokenizerConfig, VAEConfig
 from wm.cosmos.weights import keymaps
 
-CASES = parity_vae.cases()
 TINY = VAEConfig(base_dim=8, dim_mult=(1, 1, 1, 1), num_res_blocks=1)
-
-
-def with_slow(names):
-    """Compiling long clips takes its time."""
-    return [pytest.param(n, marks=pytest.mark.slow) if n.endswith(("_5", "_17")) else n for n in names]
-
-
-@pytest.fixture(scope="module")
-def golden():
-    return make_golden.answers("vae")
-
-
-@pytest.mark.parametrize("name", with_slow(CASES))
-def test_ours_is_what_diffusers_answered(name, golden):
-    assert parity.difference(CASES[name].ours(), golden[name]) < parity.TOLERANCE
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_the_golden_file_is_what_diffusers_answers(name, golden):
-    pytest.importorskip("diffusers", reason="needs the extra `parity`")
-    assert parity.difference(CASES[name].theirs(), golden[name]) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -68,7 +46,7 @@ def test_names_of_the_published_files():
 @pytest.mark.parametrize("naming", ["diffusers", "original"])
 def test_a_tensor_comes_back_from_our_layout(naming):
     generator = np.random.default_rng(0)
-    for slot in [*keymaps.wan_vae(TINY, naming), *keymaps.cosmos_tokenizer(parity_vae.TOKENIZER, naming)]:
+    for slot in [*keymaps.wan_vae(TINY, naming), *keymaps.cosmos_tokenizer(TOKENIZER, naming)]:
         tensor = generator.standard_normal(slot.shape, np.float32)
         ours = keymaps.to_ours(slot, tensor)
         assert ours.shape == slot.leaf
@@ -79,7 +57,7 @@ def test_a_tensor_comes_back_from_our_layout(naming):
 def tiny():
     """(variables, encode) of a VAE in which every parameter counts."""
     shapes = jax.eval_shape(partial(vae.initial_params, TINY), jax.random.key(0))
-    return {"params": parity.random_tree(shapes, 2)}, compiled("encode")
+    return {"params": random_tree(shapes, 2)}, compiled("encode")
 
 
 def compiled(way, dtype=jnp.float32):
@@ -130,7 +108,7 @@ def test_a_video_of_the_wrong_shape_is_refused(shape, told):
 
 
 def test_wavelets_are_undone_exactly():
-    config = parity_vae.TOKENIZER
+    config = TOKENIZER
     video = np.random.default_rng(0).integers(-8, 8, (1, 9, 8, 16, 3)).astype(np.float32)
     bands = tokenizer.to_wavelets(config, video)
     assert bands.shape == (1, 3, 2, 4, 192)
@@ -141,4 +119,4 @@ def test_wavelets_are_undone_exactly():
 
 def test_statistics_end_with_their_last_frame():
     with pytest.raises(ValueError, match="5 latent frames; this tokenizer's statistics are for 4"):
-        tokenizer.statistics(parity_vae.TOKENIZER, 5)
+        tokenizer.statistics(TOKENIZER, 5)

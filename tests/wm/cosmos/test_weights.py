@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from launch import parity_vae
 from tests.wm.cosmos import published
+from tests.wm.cosmos.parity.vae_cases import TOKENIZER
 from wm.cosmos.networks.config import PRESETS, DiTConfig, VAEConfig
-from wm.cosmos.weights import export, recognise, sources, weights
+from wm.cosmos.weights import export, models, recognise, sources, text_embedding
 from wm.cosmos.weights.sources import WeightsError
 from wm.store.checkpoints import CheckpointError
 
@@ -48,7 +48,7 @@ def came_in(path, expected=None):
     """(what was recognised, its parameters)."""
     with sources.open_source(path) as source:
         found = recognise.recognise(source, expected)
-        return found, weights.read(source, found)
+        return found, models.read(source, found)
 
 
 def refusal(path, expected=None):
@@ -114,7 +114,7 @@ def test_latents_without_statistics_are_refused(tmp_path):
 
 
 def test_only_config_json_tells_a_tokenizer_of_other_sizes(tmp_path):
-    config = parity_vae.TOKENIZER
+    config = TOKENIZER
     params = published.random_params(config)
     folder = published.write_shards(tmp_path, published.tensors(config, params, "diffusers"), 1)
     (folder / "config.json").write_text(json.dumps(export.diffusers_config(config)))
@@ -123,9 +123,11 @@ def test_only_config_json_tells_a_tokenizer_of_other_sizes(tmp_path):
     assert_same(read, params)
 
 
+@pytest.mark.parity
 def test_the_original_tokenizer_brings_its_statistics(tmp_path, monkeypatch):
-    torch = pytest.importorskip("torch", reason="needs the extra `parity`")
-    narrow = replace(parity_vae.TOKENIZER, attention_resolutions=(32,), latents_mean=None, latents_std=None)
+    import torch
+
+    narrow = replace(TOKENIZER, attention_resolutions=(32,), latents_mean=None, latents_std=None)
     monkeypatch.setattr(recognise, "_tokenizer", lambda naming, source: narrow)
     params = published.random_params(narrow)
     state = published.tensors(narrow, params, "original")
@@ -137,8 +139,10 @@ def test_the_original_tokenizer_brings_its_statistics(tmp_path, monkeypatch):
     assert_same(read, params)
 
 
+@pytest.mark.parity
 def test_torch_files_come_in_exactly(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs the extra `parity`")
+    import torch
+
     params = published.random_params(TEXT, dtype=BF16)
     state = {
         f"net.{name}": torch.from_numpy(tensor.astype(np.float32)).to(torch.bfloat16)
@@ -154,8 +158,10 @@ def test_torch_files_come_in_exactly(tmp_path):
     assert "damaged, cut short" in refusal(cut)
 
 
+@pytest.mark.parity
 def test_a_torch_file_with_code_in_it_is_refused(tmp_path):
-    torch = pytest.importorskip("torch", reason="needs the extra `parity`")
+    import torch
+
     torch.save({"net.x_embedder.proj.1.weight": re.compile}, tmp_path / "code.pt")
     assert "holds more than weights" in refusal(tmp_path / "code.pt")
 
@@ -268,40 +274,40 @@ def test_nothing_there_is_said_so(tmp_path):
 def test_a_model_is_kept_with_its_configuration_and_context(tmp_path):
     params = published.random_params(TEXT, dtype=BF16)
     context = np.ones((1, 3, 32), np.float32)
-    weights.save(tmp_path / "m", TEXT, params, context, {"source": "x.pt"})
-    model = weights.load(tmp_path / "m")
+    models.save(tmp_path / "m", TEXT, params, context, {"source": "x.pt"})
+    model = models.load(tmp_path / "m")
     assert model.config == TEXT
     assert_same(model.params, params)
     np.testing.assert_array_equal(model.context, context)
     assert model.metadata["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(params))
     with pytest.raises(CheckpointError, match="exists already"):
-        weights.save(tmp_path / "m", TEXT, params)
+        models.save(tmp_path / "m", TEXT, params)
 
 
 def test_leaves_are_placed_one_by_one(tmp_path):
     params = published.random_params(VAE)
-    weights.save(tmp_path / "m", VAE, params)
+    models.save(tmp_path / "m", VAE, params)
     placed = []
 
     def place(path, leaf):
         placed.append(path)
         return jnp.asarray(leaf, jnp.bfloat16)
 
-    model = weights.load(tmp_path / "m", place)
-    assert sorted(placed) == sorted(weights.flat(params))
+    model = models.load(tmp_path / "m", place)
+    assert sorted(placed) == sorted(models.flat(params))
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {BF16}
 
 
 def test_parameters_of_another_configuration_are_refused(tmp_path):
     params = published.random_params(VAE)
     with pytest.raises(WeightsError, match=r"decoder/conv_in/bias is \(8,\), the configuration says \(16,\)"):
-        weights.save(tmp_path / "m", replace(VAE, base_dim=16), params)
+        models.save(tmp_path / "m", replace(VAE, base_dim=16), params)
     assert not (tmp_path / "m").exists()
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path):
     with pytest.raises(WeightsError, match=r"no room for .*: 9313225.75 GiB are to be written"):
-        weights.require_space(tmp_path / "not" / "yet", 10**16)
+        models.require_space(tmp_path / "not" / "yet", 10**16)
     assert not list(tmp_path.iterdir())
 
 
@@ -309,16 +315,16 @@ def test_text_is_projected_as_the_model_does(tmp_path):
     params = published.random_params(TEXT)
     raw = np.random.default_rng(0).standard_normal((5, 80), np.float32)
     save_file({"embedding": raw}, tmp_path / "t.safetensors")
-    embedding = weights.read_embedding(tmp_path / "t.safetensors")
+    embedding = text_embedding.read(tmp_path / "t.safetensors")
     assert embedding.shape == (1, 5, 80)
-    projected = weights.project(TEXT.dit, params, embedding)
+    projected = text_embedding.project(TEXT.dit, params, embedding)
     layer = params["text_proj"]
     before = raw.astype(np.float64) @ layer["kernel"] + layer["bias"]
     erf = np.vectorize(__import__("math").erf)
     np.testing.assert_allclose(projected[0], before * (1 + erf(before / np.sqrt(2))) / 2, atol=1e-5)
-    np.testing.assert_array_equal(weights.project(TEXT.dit, params, projected), projected)
+    np.testing.assert_array_equal(text_embedding.project(TEXT.dit, params, projected), projected)
     with pytest.raises(WeightsError, match="81 wide; this model takes 80 or 32"):
-        weights.project(TEXT.dit, params, np.zeros((1, 5, 81), np.float32))
+        text_embedding.project(TEXT.dit, params, np.zeros((1, 5, 81), np.float32))
 
 
 # Export
@@ -327,24 +333,25 @@ def test_text_is_projected_as_the_model_does(tmp_path):
 @pytest.mark.parametrize("config", [TINY, TEXT, PREDICT1, VAE], ids=["tiny", "text", "predict1", "vae"])
 def test_an_export_comes_back(tmp_path, config):
     params = published.random_params(config, dtype=BF16)
-    weights.save(tmp_path / "m", config, params)
-    files = export.export(tmp_path / "e", weights.load(tmp_path / "m"), shard_bytes=60_000)
+    models.save(tmp_path / "m", config, params)
+    files = export.export(tmp_path / "e", models.load(tmp_path / "m"), shard_bytes=60_000)
     assert max(f.stat().st_size for f in files if "diffusion" in f.name and "index" not in f.name) < 400_000
     found, read = came_in(tmp_path / "e")
     assert found.config == config
     assert_same(read, params)
     with pytest.raises(WeightsError, match="exists already"):
-        export.export(tmp_path / "e", weights.load(tmp_path / "m"))
+        export.export(tmp_path / "e", models.load(tmp_path / "m"))
 
 
 def test_what_was_never_published_is_not_exported(tmp_path):
     config = replace(TEXT, dit=replace(TEXT.dit, step_hidden=4))
-    model = weights.Model(config, published.random_params(config), None, {})
+    model = models.Model(config, published.random_params(config), None, {})
     with pytest.raises(WeightsError, match="step-size network"):
         export.export(tmp_path / "e", model)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("config", "name"),
     [
@@ -352,13 +359,14 @@ def test_what_was_never_published_is_not_exported(tmp_path):
         (PREDICT1, "CosmosTransformer3DModel"),
         (TINY, "CosmosTransformer3DModel"),
         (VAE, "AutoencoderKLWan"),
-        (parity_vae.TOKENIZER, "AutoencoderKLCosmos"),
+        (TOKENIZER, "AutoencoderKLCosmos"),
     ],
 )
 def test_diffusers_loads_an_export_with_the_same_numbers_and_settings(tmp_path, config, name):
-    diffusers = pytest.importorskip("diffusers", reason="needs the extra `parity`")
+    import diffusers
+
     params = published.random_params(config)
-    export.export(tmp_path / "e", weights.Model(config, params, None, {}), shard_bytes=60_000)
+    export.export(tmp_path / "e", models.Model(config, params, None, {}), shard_bytes=60_000)
     model, report = getattr(diffusers, name).from_pretrained(tmp_path / "e", output_loading_info=True)
     assert not any(report.values())
     expected = published.tensors(config, params, "diffusers")

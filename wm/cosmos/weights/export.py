@@ -20,9 +20,9 @@ from configs import cli
 from wm.cosmos.networks.config import ModelConfig, TokenizerConfig, VAEConfig
 from wm.cosmos.weights import keymaps
 from wm.cosmos.weights.keymaps import Slot
+from wm.cosmos.weights.models import Model, flat, require_space
 from wm.cosmos.weights.recognise import NOTE, Config, claims, slots_of
 from wm.cosmos.weights.sources import ACTION_FILE, WeightsError
-from wm.cosmos.weights.weights import Model, flat, require_space
 from wm.store.provenance import write_json
 
 UNFINISHED = ".unfinished-"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.parity import Arrays, Case
+from tests.wm.cosmos.parity.case import Arrays, Case
 from wm.cosmos.sampling import solvers
 from wm.cosmos.training import edm, flow
 from wm.cosmos.training.flow import FlowConfig

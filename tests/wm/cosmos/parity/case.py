@@ -1,7 +1,7 @@
 """Comparing our Cosmos modules with their originals: what a case is, and random weights that both can hold.
 
 An original is diffusers' implementation, or a reference in torch where diffusers has none. Weights and inputs
-come from seeds, so a case needs no files; the original's answers are kept in tests/wm/cosmos/golden, and the
+come from seeds, so a case needs no files. The originals' answers are kept in tests/wm/cosmos/golden, so the
 comparison can be repeated without torch.
 """
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.parity import Arrays, Case, random_tree
+from tests.wm.cosmos.parity.case import Arrays, Case, random_tree
 from wm.cosmos.networks import dit
 from wm.cosmos.networks.config import ActionConfig, DiTConfig
 from wm.cosmos.networks.dit import CosmosDiT

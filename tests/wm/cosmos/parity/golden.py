@@ -1,30 +1,32 @@
-"""Writes the originals' answers that the parity tests compare with; wants torch and diffusers.
+"""The originals' kept answers: reading them, and writing them anew, which needs torch and diffusers.
 
-    python -m tests.wm.cosmos.make_golden [dit solvers ...]
+    python -m tests.wm.cosmos.parity.golden [dit solvers vae]
 
-Weights and inputs are made from seeds in launch/parity_*.py, so only the answers are kept.
+Weights and inputs are made from seeds (`dit_cases`, `solver_cases`, `vae_cases`), so only answers are kept.
 """
 
-import importlib
 import sys
 from pathlib import Path
 
 import numpy as np
 
-GOLDEN = Path(__file__).parent / "golden"
-PARTS = ("dit", "solvers", "vae")
+from tests.wm.cosmos.parity import dit_cases, solver_cases, vae_cases
+from tests.wm.cosmos.parity.case import Arrays, Case
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PARTS = {"dit": dit_cases.cases, "solvers": solver_cases.cases, "vae": vae_cases.cases}
 
 
-def cases(part: str):
+def cases(part: str) -> dict[str, Case]:
     """The cases of one part, by name."""
-    return importlib.import_module(f"launch.parity_{part}").cases()
+    return PARTS[part]()
 
 
-def answers(part: str) -> dict[str, list[np.ndarray]]:
+def answers(part: str) -> dict[str, Arrays]:
     """What the originals answered, by case, from the file of a part."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, Arrays] = {}
     with np.load(GOLDEN / f"{part}.npz") as file:
-        for name in sorted(file.files):
+        for name in sorted(file.files, key=lambda name: int(name.rsplit("/", 1)[1])):
             found.setdefault(name.rsplit("/", 1)[0], []).append(file[name])
     return found
 

@@ -1,4 +1,4 @@
-"""Weights of Cosmos models: read from published files, kept as our checkpoints, exported for diffusers.
+"""A Cosmos model as this project keeps it: read from published files, saved to a folder, loaded from it.
 
     with open_source("Cosmos-Predict2.5-2B/robot/action-cond/x_ema_bf16.pt") as source:
         found = recognise(source)
@@ -26,11 +26,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import v1 as ocp
 
 from configs import cli
-from wm.cosmos.networks.config import DiTConfig
 from wm.cosmos.weights import keymaps
 from wm.cosmos.weights.keymaps import Slot
 from wm.cosmos.weights.recognise import KINDS, Config, Recognised
-from wm.cosmos.weights.sources import Source, WeightsError, open_source
+from wm.cosmos.weights.sources import Source, WeightsError
 from wm.store import checkpoints
 
 Place = Callable[[str, np.ndarray], Any]
@@ -207,60 +206,3 @@ def require_space(folder: Path | str, needed: int) -> None:
             f"no room for {folder}: {needed / 2**30:.2f} GiB are to be written, {free / 2**30:.2f} GiB are "
             "free on that disk; free some or name a folder on another"
         )
-
-
-# Text
-
-
-def read_embedding(path: Path | str) -> np.ndarray:
-    """A precomputed text embedding (1, K, E) float32: the only tensor of a safetensors, torch or .npy file.
-
-    Raises:
-      WeightsError: the file holds something else.
-    """
-    path = Path(path)
-    try:
-        embedding = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _only_tensor(path)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} can't be read as a text embedding: {error}") from error
-    if embedding.ndim == 2:
-        embedding = embedding[None]
-    if embedding.ndim != 3 or embedding.shape[0] != 1:
-        raise WeightsError(f"{path}: a text embedding is (1, tokens, width), this one is {embedding.shape}")
-    return np.asarray(embedding, np.float32)
-
-
-def _only_tensor(path: Path) -> np.ndarray:
-    with open_source(path) as source:
-        if len(source.shapes) != 1:
-            raise WeightsError(
-                f"{path} holds {len(source.shapes)} tensors; give a file with the embedding alone"
-            )
-        return np.asarray(source.read(next(iter(source.shapes))), np.float32)
-
-
-def check_embedding(config: DiTConfig, embedding: np.ndarray) -> None:
-    """Raises WeightsError unless the model takes text embeddings of that width, raw or projected."""
-    width = embedding.shape[-1]
-    if width not in (config.context_width, config.text_width):
-        wanted = (
-            f"{config.text_width} or {config.context_width}" if config.text_width else config.context_width
-        )
-        raise WeightsError(f"the text embedding is {width} wide; this model takes {wanted}")
-
-
-def project(config: DiTConfig, params: Any, embedding: np.ndarray) -> np.ndarray:
-    """Embedding (1, K, E) as cross-attention reads it, (1, K, context_width) float32.
-
-    What is projected once needn't be again: the model takes either.
-
-    Raises:
-      WeightsError: E is neither the width of raw text embeddings nor of projected ones.
-    """
-    check_embedding(config, embedding)
-    if embedding.shape[-1] == config.context_width:
-        return embedding
-    layer = params["text_proj"]
-    kernel, bias = (jnp.asarray(layer[name], jnp.float32) for name in ("kernel", "bias"))
-    projected = jnp.matmul(jnp.asarray(embedding), kernel, precision=jax.lax.Precision.HIGHEST) + bias
-    return np.asarray(jax.nn.gelu(projected, approximate=False))

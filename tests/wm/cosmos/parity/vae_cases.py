@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from launch.parity import Arrays, Case, random_tree
+from tests.wm.cosmos.parity.case import Arrays, Case, random_tree
 from wm.cosmos.networks import tokenizer, vae
 from wm.cosmos.networks.config import TokenizerConfig, VAEConfig
 from wm.cosmos.weights import keymaps
