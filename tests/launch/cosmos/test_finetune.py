@@ -179,7 +179,11 @@ def test_the_command_names_its_verbs(capsys):
     with pytest.raises(SystemExit) as stopped:
         cosmos.main(["finetnue"])
     assert stopped.value.code == 2
-    assert "no verb 'finetnue': bench" in capsys.readouterr().err
+    assert "no verb 'finetnue': info, convert" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        cosmos.main(["parity", "--record", "cosmos"])
+    assert stopped.value.code == 2
+    assert "the verb parity is now python -m tests.wm.cosmos.parity" in capsys.readouterr().err
 
 
 def test_the_command_ends_in_one_line(folder, capsys):
