@@ -23,7 +23,7 @@ from wm.sector import commands, observe, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.spaces import MultiDiscrete
-from wm.state.labels import in_play
+from wm.sector.traffic import in_play
 
 EPISODE_S = 3600.0
 TRAINING_SEEDS = 500_000  # below; see the design's seeds

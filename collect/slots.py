@@ -10,7 +10,7 @@ import numpy as np
 
 from collect.snapshot import Snapshot
 from wm.sector import airport as ap
-from wm.sector import pairs, reward
+from wm.sector import pairs, reward, separation
 from wm.sector import traffic as tr
 from wm.sector.traffic import Scene
 
@@ -46,11 +46,10 @@ def widen(ledger: reward.Ledger, columns: int) -> reward.Ledger:
     count = len(ledger.id)
     for name in ("id", "scored", "unimpeded_s", "due"):
         getattr(wide, name)[:count] = getattr(ledger, name)
-    apart = {
-        name: pairs.widen(np.asarray(getattr(ledger, name)), columns, reward.SEPARATED_FRAMES)
-        for name in ("apart_game", "apart_raw")
-    }
-    return wide.replace(**apart)
+    timers = jax.tree.map(
+        lambda apart: pairs.widen(np.asarray(apart), columns, separation.SEPARATED_FRAMES), ledger.timers
+    )
+    return wide.replace(timers=timers)
 
 
 def place(struct_class, table: np.ndarray, ids: np.ndarray, slots: np.ndarray):

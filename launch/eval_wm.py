@@ -22,7 +22,8 @@ import matplotlib.pyplot as plt
 from collect import dataset
 from configs import cli
 from launch.shared import overlay, records, runs
-from wm.state import bundle, dynamics, fidelity, labels
+from wm.state import bundle, fidelity, labels
+from wm.state import network as net
 from wm.state.labels import Recording
 from wm.store.checkpoints import CheckpointError
 
@@ -73,7 +74,7 @@ def _recordings(episodes: list[dataset.Episode]) -> list[Recording]:
 
 def reinitialised(weights, seed: int = 99):
     """Fresh weights of the same shapes, `[M, ...]`."""
-    network = dynamics.network_of(weights)
+    network = net.network_of(weights)
     kernel = weights["params"]["embed"]["kernel"]
     init = jax.vmap(lambda key: network.init(key, jnp.zeros((1, kernel.shape[-2]))))
     return init(jax.random.split(jax.random.key(seed), kernel.shape[0]))

@@ -26,7 +26,8 @@ from configs.world_model import WorldModelConfig
 from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import overlay, parallel, runs
-from wm.state import bundle, dynamics, fit, labels
+from wm.state import bundle, fit, labels
+from wm.state import network as net
 from wm.state.labels import Recording
 from wm.store import checkpoints
 
@@ -128,7 +129,7 @@ def draw(config: WorldModelConfig) -> None:
     """Losses over steps."""
     lines = [json.loads(x) for x in (config.out / "metrics.jsonl").read_text().splitlines()]
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for name in ("loss", *dynamics.CATEGORICAL, "spawn"):
+    for name in ("loss", *net.CATEGORICAL, "spawn"):
         axes.semilogy([x["step"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
     axes.set(xlabel="optimiser step", ylabel="negative log likelihood", title="world model")
     axes.legend(ncol=3, fontsize=7)

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl.lookahead import LOOK_STEP_S, LOOK_STEPS, Track, View
-from wm.sector.geometry import wrap_pi
-from wm.sector.reward import DIVERGING_RAD, LATERAL_NM, LOW_FT, OPPOSITE_RAD, VERTICAL_FT, YOUNG_S
+from wm.sector.separation import DIVERGING_RAD, LATERAL_NM, LOW_FT, VERTICAL_FT, YOUNG_S, exempt_by_course
 
 TAKEOFF_TO_CLIMB_S = 35.0  # from the start of the roll to phase CLIMB
 FULL_NM = LATERAL_NM + 0.3  # closer than this is as bad as it gets
@@ -36,16 +35,6 @@ def _moments():
     return jnp.asarray(seconds), jnp.asarray(weight, jnp.float32), jnp.asarray(vectored, jnp.float32)
 
 
-def _diverging(dx, dy, own, other):
-    """Whether the game exempts a pair: crossing courses of which one is past the crossing point."""
-    angle = jnp.abs(wrap_pi(other - own))
-    ax, ay, bx, by = jnp.sin(own), jnp.cos(own), jnp.sin(other), jnp.cos(other)
-    determinant = bx * ay - by * ax
-    determinant = jnp.where(jnp.abs(determinant) < 1e-6, 1e-6, determinant)
-    passed = ((dy * bx - dx * by) / determinant < 0) | ((dy * ax - dx * ay) / determinant < 0)
-    return passed & (angle >= DIVERGING_RAD) & (angle <= OPPOSITE_RAD)
-
-
 def _danger(v: View, at: Track, vertical_before, seconds, weight, vectored_weight):
     """Danger `[N, C, N]` of every candidate to every other aircraft at one moment, and their vertical gap."""
     own = jax.tree.map(lambda a: a[..., None], at)  # [N, C, 1]
@@ -65,7 +54,8 @@ def _danger(v: View, at: Track, vertical_before, seconds, weight, vectored_weigh
     young = v.since_climb_s + TAKEOFF_TO_CLIMB_S + seconds < YOUNG_S
     ignored = (at.altitude - v.elevation < LOW_FT) | young[:, None]
     ignored = ignored[..., None] | ignored[None, None, :, 0]
-    exempt = _diverging(dx, dy, own.heading, other.heading)
+    directions = [(jnp.sin(angle), jnp.cos(angle)) for angle in (own.heading, other.heading)]
+    exempt = exempt_by_course(dx, dy, directions, directions, np.cos(DIVERGING_RAD))
     turning = v.arrival & v.heading_held & ~v.cleared
     weight = jnp.where(turning[:, None, None] & turning, vectored_weight, weight)
     danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)

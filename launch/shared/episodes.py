@@ -29,6 +29,7 @@ from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.state import bundle
 from wm.state import env as simulator
+from wm.state import params as starts
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
 from wm.store.provenance import ROOT, write_json
@@ -280,7 +281,7 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
             wind_speed_kt=np.full(len(chosen), config.wind.speed_kt, np.float32),
             wind_from_rad=np.full(len(chosen), np.deg2rad(config.wind.from_deg), np.float32),
         )
-        rows = simulator.build_rows(scene, rows.airport_id, params.airports)
+        rows = starts.build_rows(scene, rows.airport_id, params.airports)
     return params.replace(
         rows=rows,
         traffic_low=config.traffic,

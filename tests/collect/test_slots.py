@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collect import slots as sl
 from collect.snapshot import parse
-from wm.sector import reward
+from wm.sector import reward, separation
 from wm.sector import traffic as tr
 
 
@@ -114,10 +114,11 @@ def test_a_loss_that_goes_on_is_not_counted_again_in_a_wider_table():
     ledger.scored[1], ledger.due[1], ledger.unimpeded_s[1] = 4, True, 600.0
     violating = np.zeros((2, 4), bool)
     violating[0, 1] = True  # columns 1 and 2
-    ledger = ledger.replace(apart_game=reward.count_frame(ledger.apart_game, 0, violating)[0])
+    timers = ledger.timers
+    ledger = ledger.replace(timers=timers.replace(game=separation.count_frame(timers.game, 0, violating)[0]))
     wide = sl.widen(ledger, 8)
     assert wide.id.tolist() == [7, 8, 9] + [sl.FREE] * 5
     assert (wide.scored[1], wide.due[1], wide.unimpeded_s[1]) == (4, True, 600.0)
-    assert np.argwhere(np.asarray(wide.apart_game) != reward.SEPARATED_FRAMES).tolist() == [[0, 1]]
+    assert np.argwhere(np.asarray(wide.timers.game) != separation.SEPARATED_FRAMES).tolist() == [[0, 1]]
     same = jax.tree.map(np.shape, reward.empty_ledger(8))
     assert jax.tree.map(np.shape, wide) == same

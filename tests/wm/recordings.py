@@ -12,11 +12,12 @@ import numpy as np
 
 import tests.wm.scenes as scenes
 from wm.sector import commands
-from wm.sector import observe as ob
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport, from_static
-from wm.state import dynamics, features
+from wm.sector.route import current_leg, restrictions
+from wm.state import features, transition
 from wm.state import kinematics as kn
+from wm.state import network as net
 from wm.state import spawn as sp
 from wm.state.labels import Recording
 
@@ -24,7 +25,7 @@ SLOTS = 6
 LEGS = 14
 GATE_NM = 1.0  # the autopilot turns to the next fix this far before the current one
 NOOP = np.asarray([SLOTS, 0, 0, 0, 0], np.int32)
-NEVER = dynamics.NEVER
+NEVER = net.NEVER
 
 
 def zigzag(x_nm: float, y_nm: float, course_rad: float, name: str) -> dict:
@@ -89,7 +90,7 @@ def on_route(rng: np.random.Generator, place: Airport) -> tr.Scene:
     return scenes.scene(aircraft, place, **wind)
 
 
-def decision(t: tr.Traffic, **changes) -> dynamics.Decision:
+def decision(t: tr.Traffic, **changes) -> transition.Decision:
     """A decision that keeps everything as it is, but for `changes` to it or to its guidance."""
     n = t.valid.shape[-1]
     fields = {
@@ -107,7 +108,7 @@ def decision(t: tr.Traffic, **changes) -> dynamics.Decision:
         "speed_mode": t.speed_mode,
         "autopilot": t.autopilot,
         "approach_clearance": t.approach_clearance,
-        "fate": dynamics.STAY,
+        "fate": net.STAY,
         "events": False,
     } | changes
     real = ("localizer_gain", "free_altitude_ft", "free_speed_kt")
@@ -118,17 +119,17 @@ def decision(t: tr.Traffic, **changes) -> dynamics.Decision:
         shape = (n, len(tr.EVENT_NAMES)) if name == "events" else (n,)
         fields[name] = jnp.broadcast_to(jnp.asarray(value, dtype), shape)
     guided = {f: fields.pop(f) for f in kn.Guidance.__dataclass_fields__}
-    return dynamics.Decision(guidance=kn.Guidance(**guided), **fields)
+    return transition.Decision(guidance=kn.Guidance(**guided), **fields)
 
 
 @jax.jit
-def by_rules(_, scene: tr.Scene, place: Airport) -> dynamics.Decision:
+def by_rules(_, scene: tr.Scene, place: Airport) -> transition.Decision:
     """The known autopilot: fixes in LNAV, the panel in HOLD, restrictions of the route in VNAV."""
     t = scene.traffic
-    fix = ob.current_fix(t, place)
-    asked = kn.restrictions(t, place, kn.restriction_legs(place))
-    lnav = (t.heading_mode == tr.HEADING_LNAV) & fix["exists"]
-    left = jnp.hypot(fix["dx_nm"], fix["dy_nm"]) - GATE_NM
+    fix = current_leg(t, place)
+    asked = restrictions(t, place)
+    lnav = (t.heading_mode == tr.HEADING_LNAV) & fix.exists
+    left = jnp.hypot(fix.dx_nm, fix.dy_nm) - GATE_NM
     frame = jnp.floor(left / t.ground_speed_kt * 3600.0 / tr.FRAME_S).astype(jnp.int32)
     passes = lnav & (frame < NEVER) & (t.leg + 1 < LEGS)
 
@@ -146,11 +147,11 @@ def by_rules(_, scene: tr.Scene, place: Airport) -> dynamics.Decision:
             ),
         ),
         altitude=guide(
-            kn.ALTITUDE_GUIDES, True, ("maximum", asked["maximum"]["exists"]),
+            kn.ALTITUDE_GUIDES, True, ("maximum", asked["maximum"].exists),
             t.altitude_mode == tr.ALTITUDE_VNAV,
         ),
         speed=guide(
-            kn.SPEED_GUIDES, t.speed_mode == tr.MODE_HOLD, ("restriction", asked["speed"]["exists"]),
+            kn.SPEED_GUIDES, t.speed_mode == tr.MODE_HOLD, ("restriction", asked["speed"].exists),
             t.speed_mode == tr.SPEED_VNAV,
         ),
         leg_frame=jnp.where(passes, jnp.maximum(frame, 0), NEVER),
@@ -158,19 +159,19 @@ def by_rules(_, scene: tr.Scene, place: Airport) -> dynamics.Decision:
 
 
 @jax.jit
-def by_network(weights, scene: tr.Scene, place: Airport) -> dynamics.Decision:
+def by_network(weights, scene: tr.Scene, place: Airport) -> transition.Decision:
     """The most likely decision of a network's first member."""
-    columns = features.dynamics_features(scene, kn.restriction_legs(place), place)
-    outputs = dynamics.predict(weights, jnp.int32(0), features.stack_features(columns))
-    return dynamics.decide(outputs, scene.traffic)
+    columns = features.dynamics_features(scene, place)
+    outputs = net.predict(weights, jnp.int32(0), features.stack_features(columns))
+    return transition.decide(outputs, scene.traffic)
 
 
 @jax.jit
 def _transition(scene, chosen, place):
-    return dynamics.transition(scene, chosen, kn.restriction_legs(place), place)
+    return transition.transition(scene, chosen, place)
 
 
-def move(scene: tr.Scene, chosen: dynamics.Decision, place: Airport):
+def move(scene: tr.Scene, chosen: transition.Decision, place: Airport):
     """The world model's transition; (scene, sub-steps, events, removed). Compiled once for all tests."""
     # By way of numpy, because weakly typed leaves would compile anew.
     return _transition(*jax.tree.map(np.asarray, (scene, chosen, place)))
@@ -203,7 +204,7 @@ def fly(scene: tr.Scene, place: Airport, actions, decide=by_rules, weights=None,
     )  # fmt: skip
 
 
-def decisions(recording: Recording, place: Airport) -> tuple[tr.Traffic, dynamics.Decision]:
+def decisions(recording: Recording, place: Airport) -> tuple[tr.Traffic, transition.Decision]:
     """What the rules saw (after the commands) and decided in every step of a recording, `[T, N]`."""
     seen, decided = [], []
     for step, action in enumerate(recording.action):
@@ -247,7 +248,7 @@ def biased(weights, **choices):
     heads = weights["params"]["heads"]
     kernel, bias = jnp.asarray(heads["kernel"]), jnp.asarray(heads["bias"])
     at = 0
-    for name, size in (dynamics.CATEGORICAL | dynamics.BINARY | dynamics.SCALAR).items():
+    for name, size in (net.CATEGORICAL | net.BINARY | net.SCALAR).items():
         if name in choices:
             wanted = -30.0 * jnp.ones(size).at[choices[name]].set(-1.0) if size > 1 else choices[name]
             kernel = kernel.at[..., at : at + size].set(0.0)
@@ -260,16 +261,16 @@ def biased(weights, **choices):
 def _network(key):
     keys = jax.random.split(key, 2)
     columns = jax.eval_shape(lambda: features.dynamics_features(
-        scenes.scene(rated(), airport()), kn.restriction_legs(airport()), airport()
+        scenes.scene(rated(), airport()), airport()
     ))  # fmt: skip
-    network = dynamics.AutopilotNetwork(width=16, blocks=1)
+    network = net.AutopilotNetwork(width=16, blocks=1)
     return jax.vmap(lambda k: network.init(k, jnp.zeros((1, len(columns)))))(keys)
 
 
 def untrained(key: int = 0):
     """Weights `[2, ...]` of two small members under whom everybody stays in the game in his phase."""
     weights = _network(jax.random.key(key))
-    return biased(weights, fate=dynamics.STAY, phase_frame=NEVER)
+    return biased(weights, fate=net.STAY, phase_frame=NEVER)
 
 
 def hazard():

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from tests.wm import recordings as rc
-from wm.state import dynamics, labels
+from wm.state import labels
+from wm.state import network as net
 from wm.state.bundle import build
-from wm.state.env import EnvParams
+from wm.state.params import EnvParams
 
 LAST = 30  # steps of an episode; recorded starts lie up to 24 steps in
 ROWS = 8
@@ -28,7 +29,7 @@ def each_its_own(weights, **choices):
 
     The other heads of classes choose their first class: nothing is left to chance or to rounding.
     """
-    fixed = dict.fromkeys(dynamics.CATEGORICAL, 0) | {"fate": dynamics.STAY, "phase_frame": rc.NEVER}
+    fixed = dict.fromkeys(net.CATEGORICAL, 0) | {"fate": net.STAY, "phase_frame": rc.NEVER}
     members = [
         rc.biased(weights, **(fixed | {name: pair[m] for name, pair in choices.items()})) for m in (0, 1)
     ]

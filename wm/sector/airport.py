@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from wm.sector import geometry
+from wm.sector.columns import stack_padded
 from wm.sector.traffic import CATEGORIES, FT_PER_NM
 
 FINAL_APPROACH_FIX_NM = 5.0  # the game's gate for landing or missed approach
@@ -51,6 +53,11 @@ class Airport:
     stream_category: jax.Array  # [S]
     stream_interval_s: jax.Array  # [S] mean time between spawns at the airport's own rate
     stream_minimum_s: jax.Array  # [S] shortest time between spawns
+    # Looked up from the routes by `with_legs_ahead`: from each leg on, the first leg that ..., or -1.
+    leg_of_fix: jax.Array  # [Q, L] int32; is a fix, not a vector leg
+    leg_of_maximum: jax.Array  # [Q, L] int32; has a maximum altitude
+    leg_of_minimum: jax.Array  # [Q, L] int32; has a minimum altitude
+    leg_of_speed: jax.Array  # [Q, L] int32; has a maximum speed
 
 
 def altitude_levels(static: dict) -> np.ndarray:
@@ -162,7 +169,7 @@ def from_static(static: dict, routes: list[dict]) -> Airport:
         **_routes(routes, static["initial_altitude_ft"]),
         **_streams(static["streams"]),
     }
-    return Airport(**{k: _array(x) for k, x in columns.items()})
+    return with_legs_ahead({k: _array(x) for k, x in columns.items()})
 
 
 def _array(value):
@@ -172,15 +179,8 @@ def _array(value):
 
 def stack(airports: list[Airport]) -> Airport:
     """Stack airports to `[A, ...]`, padding every axis to the largest (counts say what is used)."""
-
-    def leaf(*xs):
-        shape = tuple(max(sizes) for sizes in zip(*(np.shape(x) for x in xs), strict=True))
-        out = np.zeros((len(xs), *shape), np.asarray(xs[0]).dtype)
-        for i, x in enumerate(xs):
-            out[(i, *(slice(0, n) for n in np.shape(x)))] = x
-        return jnp.asarray(out)
-
-    return jax.tree.map(leaf, *airports)
+    columns = stack_padded([own_columns(airport) for airport in airports])
+    return with_legs_ahead(jax.tree.map(jnp.asarray, columns))
 
 
 def select(airports: Airport, airport_id) -> Airport:
@@ -188,9 +188,44 @@ def select(airports: Airport, airport_id) -> Airport:
     return jax.tree.map(lambda x: x[airport_id], airports)
 
 
-def first_leg_ahead(airport: Airport, has) -> jax.Array:
-    """For every (route, leg) the first used leg from there on where `has [Q, L]`, or -1; int32 `[Q, L]`."""
-    legs = jnp.arange(has.shape[1])
-    used = legs < airport.route_legs[:, None]
-    nearest = jax.lax.cummin(jnp.where(has & used, legs, has.shape[1]), axis=1, reverse=True)
-    return jnp.where(nearest < has.shape[1], nearest, -1).astype(jnp.int32)
+def airspace_margin_nm(x_nm, y_nm, altitude_ft, airport: Airport):
+    """Distance (nm) to the airspace's lateral edge, positive inside; volumes at this altitude."""
+
+    def volume(polygon, count, floor, ceiling):
+        margin = geometry.signed_distance_to_polygon(x_nm, y_nm, polygon, count)
+        within = (altitude_ft >= floor) & (altitude_ft <= ceiling)
+        return jnp.where(within, margin, -jnp.abs(margin))
+
+    margins = jax.vmap(volume)(
+        airport.airspace_xy_nm,
+        airport.airspace_vertices,
+        airport.airspace_floor_ft,
+        airport.airspace_ceiling_ft,
+    )
+    return jnp.max(margins, axis=0)
+
+
+def with_legs_ahead(columns: dict) -> Airport:
+    """Build an Airport, or several stacked ones, from all columns but the `leg_of_` ones."""
+    asked = {
+        "leg_of_fix": columns["route_vector_rad"] < 0,
+        "leg_of_maximum": columns["route_altitude_ft"][..., 1] >= 0,
+        "leg_of_minimum": columns["route_altitude_ft"][..., 0] >= 0,
+        "leg_of_speed": columns["route_speed_kt"][..., 1] >= 0,
+    }
+    found = {name: _first_leg_ahead(has, columns["route_legs"]) for name, has in asked.items()}
+    return Airport(**columns, **found)
+
+
+def own_columns(airport: Airport) -> dict:
+    """The columns that `with_legs_ahead` takes: all that do not follow from others."""
+    return {k: v for k, v in vars(airport).items() if not k.startswith("leg_of_")}
+
+
+def _first_leg_ahead(has, route_legs) -> jax.Array:
+    """From every leg `[..., Q, L]` on, the first used one where `has` is true, or -1; int32."""
+    count = has.shape[-1]
+    legs = jnp.arange(count)
+    used = legs < route_legs[..., None]
+    nearest = jax.lax.cummin(jnp.where(has & used, legs, count), axis=has.ndim - 1, reverse=True)
+    return jnp.where(nearest < count, nearest, -1).astype(jnp.int32)

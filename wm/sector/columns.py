@@ -1,11 +1,13 @@
-"""Many columns into one array, laid out so that a GPU writes it at the speed of its memory.
+"""Many arrays into one: columns side by side, and padded tables on top of each other.
 
-Stacked along the last axis, 32 neighbouring threads would each run the code of another column. In a batch
-the columns are therefore stacked as rows first, and the array is transposed as a whole.
+`stack` lays its result out so that a GPU writes it at the speed of its memory. Stacked along the last axis,
+32 neighbouring threads would each run the code of another column. In a batch the columns are therefore
+stacked as rows first, and the array is transposed as a whole.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 
 
@@ -30,3 +32,16 @@ def _rows_then_transpose(columns):
     # Without the constraint the compiler would choose the layout that makes the transposition free.
     rows = with_layout_constraint(rows, Layout(tuple(range(rows.ndim))))
     return jnp.swapaxes(rows, -1, -2)
+
+
+def stack_padded(trees: list):
+    """Stack pytrees of arrays (numpy), padding every axis with zeros to the largest."""
+
+    def leaf(*arrays):
+        shape = tuple(max(sizes) for sizes in zip(*(np.shape(x) for x in arrays), strict=True))
+        out = np.zeros((len(arrays), *shape), np.asarray(arrays[0]).dtype)
+        for i, x in enumerate(arrays):
+            out[(i, *(slice(0, n) for n in np.shape(x)))] = x
+        return out
+
+    return jax.tree.map(leaf, *trees)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from wm.sector import traffic as tr
-from wm.sector.airport import LEVELS, Airport, first_leg_ahead
+from wm.sector.airport import LEVELS, Airport
+from wm.sector.route import next_fix
 from wm.sector.traffic import Traffic
 
 ALTITUDE, HEADING, SPEED, ILS, DIRECT = range(5)
@@ -51,15 +52,6 @@ def decode(action, traffic: Traffic, airport: Airport) -> Command:
         heading_deg=jnp.where(degrees == 0.0, 360.0, degrees),
         speed_kt=jnp.asarray(SPEED_LEVELS_KT, jnp.float32)[action[..., 4]],
     )
-
-
-def next_fix(traffic: Traffic, airport: Airport):
-    """Leg index `[..., N]` of the next remaining fix with a position, -1 where none remains."""
-    legs = airport.route_xy_nm.shape[1]
-    ahead = first_leg_ahead(airport, airport.route_vector_rad < 0)
-    found = ahead[jnp.maximum(traffic.route, 0), jnp.clip(traffic.leg, 0, legs - 1)]
-    exists = (traffic.route >= 0) & (traffic.leg >= 0) & (traffic.leg < legs)
-    return jnp.where(exists, found, -1)
 
 
 def legal_mask(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:

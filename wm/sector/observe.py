@@ -8,11 +8,12 @@ episode time is not observed.
 import jax
 import jax.numpy as jnp
 
-from wm.sector import commands, geometry
+from wm.sector import approach, commands, geometry
 from wm.sector import traffic as tr
-from wm.sector.airport import Airport
+from wm.sector.airport import Airport, airspace_margin_nm
 from wm.sector.columns import stack
-from wm.sector.traffic import FT_PER_NM, Scene, Traffic
+from wm.sector.route import current_leg, route_left_nm
+from wm.sector.traffic import Scene, Traffic
 
 LOOK_AHEAD_S = 120.0  # horizon of the closest-approach features
 FAR_NM = 60.0  # what "nobody near" reads as
@@ -114,76 +115,6 @@ def read_global(global_state, name: str):
     return global_state[..., GLOBAL_FEATURES.index(name)].astype(jnp.float32) * GLOBALS[name]
 
 
-def current_fix(traffic: Traffic, airport: Airport, ahead: int = 0) -> dict[str, jax.Array]:
-    """Where the current fix (or the one `ahead` of it) is and what it asks, `[..., N]` each.
-
-    Keys: dx_nm, dy_nm, exists, altitude_min_ft, altitude_max_ft, speed_min_kt, speed_max_kt
-    (-1 none), vector_rad (-1 for a fix), fly_over.
-    """
-    route = jnp.maximum(traffic.route, 0)
-    leg = jnp.maximum(traffic.leg, 0) + ahead
-    exists = (traffic.route >= 0) & (traffic.leg >= 0) & (leg < airport.route_legs[route])
-    leg = jnp.minimum(leg, airport.route_xy_nm.shape[1] - 1)
-    xy = airport.route_xy_nm[route, leg]
-    return {
-        "dx_nm": xy[..., 0] - traffic.x_nm,
-        "dy_nm": xy[..., 1] - traffic.y_nm,
-        "exists": exists,
-        "altitude_min_ft": airport.route_altitude_ft[route, leg, 0],
-        "altitude_max_ft": airport.route_altitude_ft[route, leg, 1],
-        "speed_min_kt": airport.route_speed_kt[route, leg, 0],
-        "speed_max_kt": airport.route_speed_kt[route, leg, 1],
-        "vector_rad": airport.route_vector_rad[route, leg],
-        "fly_over": airport.route_fly_over[route, leg],
-    }
-
-
-def route_left_nm(traffic: Traffic, airport: Airport):
-    """Distance `[..., N]` (nm) over the remaining fixes, from the present position."""
-    route = jnp.maximum(traffic.route, 0)
-    leg = jnp.clip(traffic.leg, 0, airport.route_after_nm.shape[1] - 1)
-    fix = current_fix(traffic, airport)
-    first = jnp.where(
-        fix["exists"] & (fix["vector_rad"] < 0), jnp.hypot(fix["dx_nm"], fix["dy_nm"]), 0.0
-    )
-    return jnp.where(traffic.route >= 0, first + airport.route_after_nm[route, leg], 0.0)
-
-
-def runway_geometry(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
-    """cross_nm, along_nm, angle_rad (heading minus runway), glideslope_ft; `[..., N]` each."""
-    runway = jnp.maximum(traffic.runway, 0)
-    heading = airport.runway_heading_rad[runway]
-    xy = airport.runway_xy_nm[runway]
-    cross, along = geometry.runway_offset(
-        traffic.x_nm, traffic.y_nm, xy[..., 0], xy[..., 1], heading
-    )
-    rise = jnp.tan(airport.runway_glideslope_rad[runway]) * FT_PER_NM
-    return {
-        "cross_nm": cross,
-        "along_nm": along,
-        "angle_rad": geometry.wrap_pi(traffic.heading_rad - heading),
-        "track_angle_rad": geometry.wrap_pi(traffic.ground_track_rad - heading),
-        "glideslope_ft": airport.runway_elevation_ft[runway] + rise * jnp.maximum(along, 0.0),
-    }
-
-
-def airspace_margin_nm(x_nm, y_nm, altitude_ft, airport: Airport):
-    """Distance (nm) to the airspace's lateral edge, positive inside; volumes at this altitude."""
-
-    def volume(polygon, count, floor, ceiling):
-        margin = geometry.signed_distance_to_polygon(x_nm, y_nm, polygon, count)
-        within = (altitude_ft >= floor) & (altitude_ft <= ceiling)
-        return jnp.where(within, margin, -jnp.abs(margin))
-
-    margins = jax.vmap(volume)(
-        airport.airspace_xy_nm,
-        airport.airspace_vertices,
-        airport.airspace_floor_ft,
-        airport.airspace_ceiling_ft,
-    )
-    return jnp.max(margins, axis=0)
-
-
 def _pairs(traffic: Traffic):
     """Relative position and altitude of every pair, `[..., N, N]` each, and whether both fly."""
 
@@ -228,18 +159,19 @@ def _nearest(traffic: Traffic) -> dict[str, jax.Array]:
 def _fix_features(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
     columns = {}
     for prefix, ahead in (("fix", 0), ("following", 1)):
-        fix = current_fix(traffic, airport, ahead)
-        is_fix = fix["exists"] & (fix["vector_rad"] < 0)
-        course = jnp.where(is_fix, geometry.bearing(fix["dx_nm"], fix["dy_nm"]), fix["vector_rad"])
+        fix = current_leg(traffic, airport, ahead)
+        is_fix = fix.exists & (fix.vector_rad < 0)
+        course = jnp.where(is_fix, geometry.bearing(fix.dx_nm, fix.dy_nm), fix.vector_rad)
         relative = course - traffic.heading_rad
-        distance = jnp.hypot(fix["dx_nm"], fix["dy_nm"])
+        distance = jnp.hypot(fix.dx_nm, fix.dy_nm)
         columns[f"{prefix}_distance_nm"] = jnp.where(is_fix, distance, 0.0)
-        columns[f"{prefix}_bearing_sin"] = jnp.where(fix["exists"], jnp.sin(relative), 0.0)
-        columns[f"{prefix}_bearing_cos"] = jnp.where(fix["exists"], jnp.cos(relative), 0.0)
-    fix = current_fix(traffic, airport)
+        columns[f"{prefix}_bearing_sin"] = jnp.where(fix.exists, jnp.sin(relative), 0.0)
+        columns[f"{prefix}_bearing_cos"] = jnp.where(fix.exists, jnp.cos(relative), 0.0)
+    fix = current_leg(traffic, airport)
     for name in ("altitude_max_ft", "altitude_min_ft", "speed_max_kt"):
-        has = fix["exists"] & (fix[name] >= 0)
-        columns[f"fix_{name}"] = jnp.where(has, fix[name], 0.0)
+        value = getattr(fix, name)
+        has = fix.exists & (value >= 0)
+        columns[f"fix_{name}"] = jnp.where(has, value, 0.0)
         columns[f"fix_has_{name.rsplit('_', 1)[0]}"] = has
     left = airport.route_legs[jnp.maximum(traffic.route, 0)] - traffic.leg
     columns["fixes_left"] = jnp.where(traffic.route >= 0, left, 0)
@@ -266,7 +198,7 @@ def _panel_features(traffic: Traffic) -> dict[str, jax.Array]:
 def aircraft_features(scene: Scene, airport: Airport) -> dict[str, jax.Array]:
     """Named columns `[..., N]` in physical units; FEATURES lists and orders them."""
     t = scene.traffic
-    runway = runway_geometry(t, airport)
+    way = approach.approach_of(t, airport)
     named = {
         name: getattr(t, name)
         for name in FEATURES
@@ -280,20 +212,19 @@ def aircraft_features(scene: Scene, airport: Airport) -> dict[str, jax.Array]:
         ("speed_mode", tr.SPEED_MODES),
     ):
         named |= {f"{prefix}_{n.lower()}": getattr(t, prefix) == i for i, n in enumerate(names)}
-    intercept = airport.runway_intercept_ft[jnp.maximum(t.runway, 0)]
     margin = airspace_margin_nm(t.x_nm, t.y_nm, t.altitude_ft, airport)
     return named | {
         "heading_sin": jnp.sin(t.heading_rad),
         "heading_cos": jnp.cos(t.heading_rad),
         "track_sin": jnp.sin(t.ground_track_rad),
         "track_cos": jnp.cos(t.ground_track_rad),
-        "runway_cross_nm": runway["cross_nm"],
-        "runway_along_nm": runway["along_nm"],
-        "runway_angle_sin": jnp.sin(runway["angle_rad"]),
-        "runway_angle_cos": jnp.cos(runway["angle_rad"]),
-        "above_glideslope_ft": jnp.clip(t.altitude_ft - runway["glideslope_ft"], -2e4, 2e4),
+        "runway_cross_nm": way.cross_nm,
+        "runway_along_nm": way.along_nm,
+        "runway_angle_sin": jnp.sin(way.angle_rad),
+        "runway_angle_cos": jnp.cos(way.angle_rad),
+        "above_glideslope_ft": jnp.clip(t.altitude_ft - way.glideslope_ft, -2e4, 2e4),
         "above_field_ft": t.altitude_ft - airport.elevation_ft,
-        "intercept_margin_ft": jnp.clip(t.assigned_altitude_ft - intercept, -1e4, 2e4),
+        "intercept_margin_ft": jnp.clip(t.assigned_altitude_ft - way.intercept_ft, -1e4, 2e4),
         "airspace_margin_nm": jnp.clip(margin, -FAR_NM, FAR_NM),
         "since_phase_s": jnp.minimum(t.since_phase_s, 3600.0),
         **_panel_features(t),

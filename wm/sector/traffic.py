@@ -179,6 +179,11 @@ class Scene:
     time_s: jax.Array  # [...] since the episode's first frame; not observed
 
 
+def in_play(t: Traffic):
+    """Whether an aircraft still takes part: present, not handed off, not falling after a collision."""
+    return t.valid & ~(t.removable & ~t.controllable) & ~t.hit
+
+
 def schema(struct_class) -> dict[str, dict]:
     """Return {field name: {"source", "dtype", "default", "observed"}} of a schema struct."""
     return {f.name: dict(f.metadata) for f in dataclasses.fields(struct_class) if f.metadata}

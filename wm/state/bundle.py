@@ -15,11 +15,12 @@ from flax import serialization, traverse_util
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
-from wm.sector.traffic import Runways, Scene, Traffic
-from wm.state import dynamics, features
-from wm.state import kinematics as kn
-from wm.state.env import EnvParams, build_rows
-from wm.state.labels import Recording, in_play
+from wm.sector.columns import stack_padded
+from wm.sector.traffic import Runways, Scene, Traffic, in_play
+from wm.state import features
+from wm.state import network as net
+from wm.state.labels import Recording
+from wm.state.params import EnvParams, build_rows
 from wm.state.spawn import SpawnTable
 from wm.store import checkpoints
 
@@ -81,26 +82,13 @@ def reset_scenes(recordings: list[Recording], rows: int, slots: int, key: int = 
     return scenes
 
 
-def _stack_padded(trees: list):
-    """Stack pytrees of arrays, padding every axis with zeros to the largest."""
-
-    def leaf(*xs):
-        shape = tuple(max(n) for n in zip(*(x.shape for x in xs), strict=True))
-        out = np.zeros((len(xs), *shape), np.asarray(xs[0]).dtype)
-        for i, x in enumerate(xs):
-            out[(i, *(slice(0, n) for n in x.shape))] = x
-        return out
-
-    return jax.tree.map(leaf, *trees)
-
-
 def build(
     weights, hazard, airports: list[Airport], recordings: list[list[Recording]], rows: int, slots: int
 ) -> EnvParams:
     """EnvParams from fitted weights and each airport's training recordings (same order)."""
     stacked = ap.stack(airports)
     streams = stacked.stream_category.shape[1]
-    spawns = _stack_padded([spawn_table(r, streams) for r in recordings])
+    spawns = stack_padded([spawn_table(r, streams) for r in recordings])
     share = max(1, rows // len(airports))
     scenes, ids = [], []
     for i, recorded in enumerate(recordings):
@@ -112,7 +100,7 @@ def build(
         "hazard": hazard,
         "airports": stacked,
         "spawns": spawns,
-        "scenes": _stack_padded(scenes),
+        "scenes": stack_padded(scenes),
         "airport_id": np.asarray(ids, np.int32),
         "disagreement_limit": np.float32(2.0),
     }
@@ -125,16 +113,16 @@ def disagreement_quantile(params: EnvParams):
     """The ensemble's disagreement `[]` that KNOWN of the recorded states stay below."""
 
     def one(scene, i):
-        airport, legs = ap.select((params.airports, params.legs), i)
-        columns = features.dynamics_features(scene, legs, airport)
+        airport = ap.select(params.airports, i)
+        columns = features.dynamics_features(scene, airport)
         stacked = features.stack_features(columns)
         outputs = [
-            dynamics.network_of(params.weights).apply(
+            net.network_of(params.weights).apply(
                 jax.tree.map(lambda w, m=m: w[m], params.weights), stacked
             )
             for m in range(2 if members > 1 else 1)
         ]
-        return dynamics.disagreement(outputs[0], outputs[-1], scene.traffic.valid)
+        return net.disagreement(outputs[0], outputs[-1], scene.traffic.valid)
 
     members = jax.tree.leaves(params.weights)[0].shape[0]
     rows = params.rows
@@ -149,7 +137,6 @@ def assemble(arrays: dict) -> EnvParams:
         weights=arrays["weights"],
         hazard=arrays["hazard"],
         airports=airports,
-        legs=jax.vmap(kn.restriction_legs)(airports),
         spawns=arrays["spawns"],
         rows=build_rows(arrays["scenes"], arrays["airport_id"], airports),
         disagreement_limit=arrays["disagreement_limit"],
@@ -160,7 +147,7 @@ def _arrays(params: EnvParams) -> dict:
     return {
         "weights": params.weights,
         "hazard": params.hazard,
-        "airports": params.airports,
+        "airports": ap.own_columns(params.airports),
         "spawns": params.spawns,
         "scenes": params.rows.scene,
         "airport_id": params.rows.airport_id,
@@ -200,11 +187,11 @@ def load_bundle(directory: Path | str | None = None, airport: str | None = None)
     spawns = nested["spawns"]
     try:
         arrays = nested | {
-            "airports": Airport(**nested["airports"]),
+            "airports": ap.with_legs_ahead(nested["airports"]),
             "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
             "scenes": _scene(nested["scenes"]),
         }
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise checkpoints.CheckpointError(
             f"the world model in {directory} was saved with other columns ({error}): train it again"
         ) from error

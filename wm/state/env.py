@@ -1,73 +1,23 @@
 """The learned simulator as a gymnax environment: pure, jittable, one sector per environment.
 
-`gymnax.make("OpenScopeWM-v0")` after `import wm.state.env`, or `make(checkpoint=...)`. Everything the
-step needs travels in EnvParams (weights stacked `[M, ...]`, airports `[A, ...]`, spawn tables,
-reset rows), so one compiled step serves any checkpoint of the same shapes.
-Letters: A airports, B reset rows, M ensemble members, N aircraft, S streams.
+`import wm`, then `gymnax.make("OpenScopeWM-v0")`. Everything that a step needs travels in EnvParams, so one
+compiled step serves any checkpoint of the same shapes.
 """
 
-from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax import struct
 from gymnax.environments import environment, spaces
 
+from wm import NAME
 from wm.sector import airport as ap
 from wm.sector import commands, observe, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.spaces import MultiDiscrete, Observation
-from wm.sector.traffic import Scene
-from wm.state import dynamics, features
+from wm.state import features, network, transition
 from wm.state import spawn as sp
-
-SLOTS = 32
-HOUR_STEPS = round(3600.0 / tr.STEP_S)
-NAME = "OpenScopeWM-v0"
-
-
-@struct.dataclass
-class ResetRows:
-    """Recorded states to start from, with their observations; leaves `[B, ...]`."""
-
-    scene: Scene
-    airport_id: jax.Array
-    next_id: jax.Array
-    potential: jax.Array
-    observation: Any
-
-
-@struct.dataclass
-class EnvParams(environment.EnvParams):
-    """One unbatched struct; see the module docstring for the axes."""
-
-    weights: Any = None
-    hazard: Any = None
-    airports: Airport = None
-    legs: Any = None  # kinematics.restriction_legs of every airport
-    spawns: sp.SpawnTable = None
-    rows: ResetRows = None
-    traffic_low: float = 1.0  # traffic rate, drawn uniformly at reset
-    traffic_high: float = 1.0
-    disagreement_limit: float = 2.0  # above 1 never truncates
-    max_steps_in_episode: int = HOUR_STEPS
-
-
-@struct.dataclass
-class EnvState(environment.EnvState):
-    """State of one sector; `time` counts the decisions since the episode's first frame."""
-
-    scene: Scene
-    ledger: reward.Ledger
-    airport_id: jax.Array
-    next_id: jax.Array
-    member: jax.Array
-    traffic_rate: jax.Array
-    potential: jax.Array  # reward.potential of the scene
-    disagreement: jax.Array  # of the last step, 0 where it was not probed
+from wm.state.params import EnvParams, EnvState
 
 
 class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
@@ -86,11 +36,10 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
     def default_params(self) -> EnvParams:
         return self._params
 
-    def _airport(self, params: EnvParams, airport_id):
-        """This sector's tables and restriction legs; a single airport needs no gather."""
-        if params.airports.elevation_ft.shape[0] == 1:
-            airport_id = 0
-        return jax.tree.map(lambda x: x[airport_id], (params.airports, params.legs))
+    def _airport(self, params: EnvParams, airport_id) -> Airport:
+        """This sector's tables; a single airport needs no gather."""
+        single = params.airports.elevation_ft.shape[0] == 1
+        return ap.select(params.airports, 0 if single else airport_id)
 
     def reset_env(self, key, params: EnvParams):
         """Start from a recorded state."""
@@ -118,18 +67,18 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
     def step_env(self, key, state: EnvState, action, params: EnvParams):
         """One decision: command, network, ten frames, reward, removals, spawns."""
         key_draw, key_spawn = jax.random.split(key)
-        airport, legs = self._airport(params, state.airport_id)
+        airport = self._airport(params, state.airport_id)
         before = state.scene.traffic
         scene = state.scene.replace(traffic=commands.apply(before, action, airport))
-        columns = features.dynamics_features(scene, legs, airport)
+        columns = features.dynamics_features(scene, airport)
         stacked = features.stack_features(columns, jnp.bfloat16)
-        outputs = dynamics.predict(params.weights, state.member, stacked)
-        u = dynamics.probe_disagreement(
+        outputs = network.predict(params.weights, state.member, stacked)
+        u = network.probe_disagreement(
             params.weights, state.member, stacked, outputs, before.valid, state.time
         )
 
-        decision = dynamics.decide(outputs, scene.traffic, key_draw if self._sample else None)
-        after, sub, events, removed = dynamics.transition(scene, decision, legs, airport)
+        decision = transition.decide(outputs, scene.traffic, key_draw if self._sample else None)
+        after, sub, events, removed = transition.transition(scene, decision, airport)
         remaining_s = (params.max_steps_in_episode - state.time - 1) * tr.STEP_S
         left = after.traffic.replace(valid=after.traffic.valid & ~removed)
         terms, metrics, ledger = reward.step_reward(
@@ -166,7 +115,7 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
 
     def observe(self, key, state: EnvState, action, params: EnvParams):
         """The observation of a state; `key` and `action` do not matter."""
-        airport, _ = self._airport(params, state.airport_id)
+        airport = self._airport(params, state.airport_id)
         return observe.observe(state.scene, airport)
 
     def is_terminated(self, state: EnvState, params: EnvParams):
@@ -197,50 +146,3 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
                 "action_mask": mask,
             }
         )
-
-
-def build_rows(scenes: Scene, airport_id, airports: Airport) -> ResetRows:
-    """Reset rows from recorded scenes `[B, ...]` (slots as in play) of airports `airport_id [B]`."""
-    ids = jnp.asarray(airport_id, jnp.int32)
-
-    def view(scene, i):
-        place = ap.select(airports, i)
-        return observe.observe(scene, place), reward.potential(scene.traffic, place)
-
-    observation, potential = jax.jit(jax.vmap(view))(scenes, ids)
-    return ResetRows(
-        scene=scenes,
-        airport_id=ids,
-        next_id=jnp.max(scenes.traffic.id, -1).astype(jnp.int32) + 1,
-        potential=potential,
-        observation=observation,
-    )
-
-
-def make(checkpoint=None, airport=None, sample: bool = True, **overrides) -> OpenScopeWorldModel:
-    """Build the environment from a world-model checkpoint; None loads the packaged one.
-
-    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides`
-    replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint, ValueError
-    where no recorded state lies before the time limit.
-    """
-    from wm.state.bundle import load_bundle
-
-    params = load_bundle(checkpoint, airport).replace(**overrides)
-    return OpenScopeWorldModel(_before_the_limit(params), sample)
-
-
-def _before_the_limit(params: EnvParams) -> EnvParams:
-    """Without the reset rows that the time limit would truncate at once."""
-    started = np.asarray(params.rows.scene.time_s) < params.max_steps_in_episode * tr.STEP_S
-    if not started.any():
-        raise ValueError(
-            f"max_steps_in_episode is {params.max_steps_in_episode}, before every recorded state: raise it"
-        )
-    if started.all():
-        return params
-    return params.replace(rows=jax.tree.map(lambda leaf: leaf[np.flatnonzero(started)], params.rows))
-
-
-if NAME not in gymnax.registered_envs:
-    gymnax.register(NAME, make)

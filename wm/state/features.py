@@ -8,11 +8,11 @@ both a fix 40 nm away and one 0.2 nm away are resolved.
 import jax
 import jax.numpy as jnp
 
-from wm.sector import geometry
-from wm.sector import observe as ob
+from wm.sector import approach, geometry
 from wm.sector import traffic as tr
-from wm.sector.airport import Airport
+from wm.sector.airport import Airport, airspace_margin_nm
 from wm.sector.columns import stack
+from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import FT_PER_NM, Scene, Traffic
 from wm.state import kinematics as kn
 
@@ -58,9 +58,9 @@ def _vertical(t: Traffic, asked: dict, airport: Airport) -> dict:
     descent = t.descent_fpm * kn.TYPICAL_RATE
     minutes_per_nm = 60.0 / jnp.maximum(t.ground_speed_kt, 50.0)
     for name in ("maximum", "minimum"):
-        wanted, exists = asked[name]["value"], asked[name]["exists"]
+        wanted, exists = asked[name].value, asked[name].exists
         needed = (t.altitude_ft - wanted) / jnp.maximum(descent, 100.0)
-        slack = asked[name]["distance_nm"] * minutes_per_nm - needed
+        slack = asked[name].distance_nm * minutes_per_nm - needed
         for column, value in {
             **_scales(f"{name}_above", wanted - t.altitude_ft, 100.0, 10000.0),
             **_scales(f"{name}_to_assigned", wanted - t.assigned_altitude_ft, 100.0, 10000.0),
@@ -68,16 +68,16 @@ def _vertical(t: Traffic, asked: dict, airport: Airport) -> dict:
         }.items():
             columns[column] = jnp.where(exists, value, 0.0)
         columns[f"{name}_exists"] = exists
-    both = asked["maximum"]["exists"] & asked["minimum"]["exists"]
-    order = asked["maximum"]["leg"] - asked["minimum"]["leg"]
+    both = asked["maximum"].exists & asked["minimum"].exists
+    order = asked["maximum"].leg - asked["minimum"].leg
     return columns | {"maximum_first": both & (order < 0), "maximum_later": both & (order > 0)}
 
 
 def _speed(t: Traffic, asked: dict) -> dict:
     """Speeds against assigned, target and restricted ones; the time a deceleration would take."""
     speed = asked["speed"]
-    seconds = speed["distance_nm"] / jnp.maximum(t.ground_speed_kt, 50.0) * 3600.0
-    slack = seconds - (t.speed_kt - speed["value"]) / jnp.maximum(t.decelerate_kt_s, 0.5)
+    seconds = speed.distance_nm / jnp.maximum(t.ground_speed_kt, 50.0) * 3600.0
+    slack = seconds - (t.speed_kt - speed.value) / jnp.maximum(t.decelerate_kt_s, 0.5)
     columns = {
         **_scales("speed", t.speed_kt, 10.0, 300.0),
         **_scales("to_minimum_speed", t.speed_kt - t.minimum_speed_kt, 10.0, 200.0),
@@ -87,38 +87,38 @@ def _speed(t: Traffic, asked: dict) -> dict:
         **_scales("assigned_to_landing_speed", t.assigned_speed_kt - t.landing_speed_kt, 150.0),
     }
     restricted = {
-        **_scales("speed_restriction", speed["value"] - t.speed_kt, 5.0, 150.0),
+        **_scales("speed_restriction", speed.value - t.speed_kt, 5.0, 150.0),
         **_scales("speed_slack_s", slack, 10.0, 200.0),
     }
-    columns |= {k: jnp.where(speed["exists"], v, 0.0) for k, v in restricted.items()}
-    return columns | {"speed_restricted": speed["exists"]}
+    columns |= {k: jnp.where(speed.exists, v, 0.0) for k, v in restricted.items()}
+    return columns | {"speed_restricted": speed.exists}
 
 
 def _route(t: Traffic, airport: Airport) -> dict:
     """The current and the following fix, and how far ahead of the fix the turn would begin."""
-    fix, following = ob.current_fix(t, airport), ob.current_fix(t, airport, 1)
-    is_fix = fix["exists"] & (fix["vector_rad"] < 0)
-    has_next = following["exists"]
-    next_is_fix = has_next & (following["vector_rad"] < 0)
-    distance = jnp.where(is_fix, jnp.hypot(fix["dx_nm"], fix["dy_nm"]), 30.0)
+    fix, following = current_leg(t, airport), current_leg(t, airport, 1)
+    is_fix = fix.exists & (fix.vector_rad < 0)
+    has_next = following.exists
+    next_is_fix = has_next & (following.vector_rad < 0)
+    distance = jnp.where(is_fix, jnp.hypot(fix.dx_nm, fix.dy_nm), 30.0)
     bearing = jnp.where(
-        is_fix, geometry.bearing(fix["dx_nm"], fix["dy_nm"]), jnp.maximum(fix["vector_rad"], 0.0)
+        is_fix, geometry.bearing(fix.dx_nm, fix.dy_nm), jnp.maximum(fix.vector_rad, 0.0)
     )
     course = geometry.bearing(
-        following["dx_nm"] - fix["dx_nm"], following["dy_nm"] - fix["dy_nm"]
+        following.dx_nm - fix.dx_nm, following.dy_nm - fix.dy_nm
     )
     change = jnp.abs(geometry.wrap_pi(course - t.target_heading_rad))
     radius = t.ground_speed_kt / 3600.0 / kn.TURN_RAD_S
     lead = radius * jnp.tan(jnp.minimum(change, 3.0) / 2.0)
-    lead = jnp.where(next_is_fix & ~fix["fly_over"], jnp.minimum(lead, 5.0), 0.0)
+    lead = jnp.where(next_is_fix & ~fix.fly_over, jnp.minimum(lead, 5.0), 0.0)
     gate = jnp.maximum(lead, 0.5)  # the game also passes a fix within 0.5 nm
     seconds = (distance - gate) / jnp.maximum(t.ground_speed_kt, 50.0) * 3600.0
     return {
-        "fix_exists": fix["exists"],
-        "fix_is_vector": fix["exists"] & ~is_fix,
-        "fix_is_last": fix["exists"] & ~has_next,
+        "fix_exists": fix.exists,
+        "fix_is_vector": fix.exists & ~is_fix,
+        "fix_is_last": fix.exists & ~has_next,
         "next_is_vector": has_next & ~next_is_fix,
-        "fly_over": fix["fly_over"] & is_fix,
+        "fly_over": fix.fly_over & is_fix,
         **_scales("fix_distance", distance, 1.0, 30.0),
         **_scales("fix_gate_s", seconds, 5.0, 30.0, 300.0),
         **_angle("fix_bearing", bearing - t.heading_rad),
@@ -128,23 +128,23 @@ def _route(t: Traffic, airport: Airport) -> dict:
 
 def _approach(t: Traffic, airport: Airport) -> dict:
     """The assigned runway: offset, angle, glideslope, and when a turn onto it would begin."""
-    g = ob.runway_geometry(t, airport)
-    away = jnp.arctan2(g["cross_nm"], jnp.maximum(g["along_nm"], 0.05))
-    angle = g["angle_rad"]
+    g = approach.approach_of(t, airport)
+    away = jnp.arctan2(g.cross_nm, jnp.maximum(g.along_nm, 0.05))
+    angle = g.angle_rad
     sine = jnp.sin(angle)
-    to_course = -g["cross_nm"] / jnp.where(jnp.abs(sine) < 1e-3, 1e-3, sine)
+    to_course = -g.cross_nm / jnp.where(jnp.abs(sine) < 1e-3, 1e-3, sine)
     turn_s = jnp.abs(angle) / kn.TURN_RAD_S
     lead = t.speed_kt * turn_s / 3600.0 * jnp.abs(angle) + 0.5
     return {
-        **_scales("cross", g["cross_nm"], 0.08, 0.5, 5.0),
-        **_scales("along", g["along_nm"], 0.3, 5.0, 25.0),
-        **_scales("past_gate", g["along_nm"] - 5.0, 0.2),
+        **_scales("cross", g.cross_nm, 0.08, 0.5, 5.0),
+        **_scales("along", g.along_nm, 0.3, 5.0, 25.0),
+        **_scales("past_gate", g.along_nm - 5.0, 0.2),
         **_scales("away", away, 0.02, 0.2),
-        **_scales("track_angle", g["track_angle_rad"], 0.08, 1.0),
+        **_scales("track_angle", g.track_angle_rad, 0.08, 1.0),
         **_angle("runway_angle", angle),
         **_scales("to_course", to_course, 2.0, 20.0),
         **_scales("course_lead", to_course - lead, 0.3, 3.0),
-        **_scales("above_glideslope", t.altitude_ft - g["glideslope_ft"], 100.0, 2000.0),
+        **_scales("above_glideslope", t.altitude_ft - g.glideslope_ft, 100.0, 2000.0),
     }
 
 
@@ -174,9 +174,9 @@ def _runway_queue(t: Traffic, scene: Scene) -> dict:
 
 def _surroundings(t: Traffic, scene: Scene, airport: Airport) -> dict:
     """Airspace edge now and one step ahead, wind along and across, clocks."""
-    margin = ob.airspace_margin_nm(t.x_nm, t.y_nm, t.altitude_ft, airport)
+    margin = airspace_margin_nm(t.x_nm, t.y_nm, t.altitude_ft, airport)
     ahead = t.ground_speed_kt * tr.STEP_S / 3600.0
-    later = ob.airspace_margin_nm(
+    later = airspace_margin_nm(
         t.x_nm + ahead * jnp.sin(t.ground_track_rad),
         t.y_nm + ahead * jnp.cos(t.ground_track_rad),
         t.altitude_ft,
@@ -193,13 +193,10 @@ def _surroundings(t: Traffic, scene: Scene, airport: Airport) -> dict:
     }
 
 
-def dynamics_features(scene: Scene, legs: dict, airport: Airport) -> dict[str, jax.Array]:
-    """Named columns `[..., N]` for a scene whose commands of this step are already applied.
-
-    `legs` is kinematics.restriction_legs(airport).
-    """
+def dynamics_features(scene: Scene, airport: Airport) -> dict[str, jax.Array]:
+    """Named columns `[..., N]` for a scene whose commands of this step are already applied."""
     t = scene.traffic
-    asked = kn.restrictions(t, airport, legs)
+    asked = restrictions(t, airport)
     return {
         **_codes(t),
         **_vertical(t, asked, airport),

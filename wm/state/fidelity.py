@@ -16,11 +16,11 @@ import numpy as np
 
 from wm.sector import commands
 from wm.sector.airport import Airport
-from wm.sector.traffic import STEP_S, Scene
-from wm.state import dynamics, features
-from wm.state import kinematics as kn
+from wm.sector.traffic import STEP_S, Scene, in_play
+from wm.state import features, transition
+from wm.state import network as net
 from wm.state import spawn as sp
-from wm.state.labels import Recording, in_play
+from wm.state.labels import Recording
 
 HORIZONS_S = (60, 300)
 REMOVAL_TOLERANCE_S = 10.0
@@ -73,13 +73,13 @@ def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows
     return Windows(**stacked)
 
 
-def _model_step(weights, legs, airport: Airport, scene: Scene, action):
+def _model_step(weights, airport: Airport, scene: Scene, action):
     """One step of the model's most likely course, without spawns."""
     scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
-    stacked = features.stack_features(features.dynamics_features(scene, legs, airport))
-    outputs = dynamics.predict(weights, jnp.zeros((), jnp.int32), stacked)
-    decision = dynamics.decide(outputs, scene.traffic)
-    after, _, _, removed = dynamics.transition(scene, decision, legs, airport)
+    stacked = features.stack_features(features.dynamics_features(scene, airport))
+    outputs = net.predict(weights, jnp.zeros((), jnp.int32), stacked)
+    decision = transition.decide(outputs, scene.traffic)
+    after, _, _, removed = transition.transition(scene, decision, airport)
     after = after.replace(traffic=sp.free_slots(after.traffic, removed))
     t = after.traffic
     return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
@@ -91,10 +91,9 @@ def imagine(weights, airport: Airport, start: Scene, action):
 
     Member m of the ensemble plays the m-th block of windows.
     """
-    legs = kn.restriction_legs(airport)
     t = start.traffic
     start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
-    step = jax.vmap(partial(_model_step, weights, legs, airport))
+    step = jax.vmap(partial(_model_step, weights, airport))
     _, tracks = jax.lax.scan(step, start, jnp.swapaxes(action, 0, 1))
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tracks)
 

@@ -14,7 +14,7 @@ import optax
 from flax import struct
 
 from wm.sector.airport import Airport
-from wm.state import dynamics
+from wm.state import network as net
 from wm.state import spawn as sp
 from wm.state.labels import Recording, Rows
 
@@ -75,16 +75,16 @@ def spawn_rows(recording: Recording, airport: Airport, traffic_rate: float = 1.0
 def head_losses(outputs: dict, rows: Rows) -> dict[str, jax.Array]:
     """Loss `[n]` of every head; entries that the step says nothing about are 0."""
     losses = {}
-    for name in dynamics.CATEGORICAL:
+    for name in net.CATEGORICAL:
         label = rows.labels[name].astype(jnp.int32)
         nll = optax.softmax_cross_entropy_with_integer_labels(
             outputs[name], jnp.maximum(label, 0)
         )
         losses[name] = jnp.where(label >= 0, nll, 0.0)
-    for name in dynamics.BINARY:
+    for name in net.BINARY:
         target = rows.binary[name].astype(jnp.float32).reshape(outputs[name].shape)
         losses[name] = jnp.sum(optax.sigmoid_binary_cross_entropy(outputs[name], target), -1)
-    for name in dynamics.SCALAR:
+    for name in net.SCALAR:
         target = rows.scalars[name].astype(jnp.float32)
         known = jnp.isfinite(target)
         error = outputs[name][..., 0] - jnp.where(known, target, 0.0)
@@ -108,7 +108,7 @@ def hazard_loss(weights, spawns: SpawnRows):
 def initial_state(config, features: int, optimizer, key) -> FitState:
     """Fresh weights of M members and the hazard network."""
     key_members, key_hazard = jax.random.split(key)
-    network = dynamics.AutopilotNetwork(config.width, config.blocks)
+    network = net.AutopilotNetwork(config.width, config.blocks)
     init = jax.vmap(lambda k: network.init(k, jnp.zeros((1, features))))
     weights = init(jax.random.split(key_members, config.members))
     hazard = sp.HazardNetwork().init(key_hazard, jnp.zeros((1, 1, 5)))
@@ -137,7 +137,7 @@ def minibatch(data: Data, key, size: int) -> tuple[Rows, jax.Array]:
 def update(state: FitState, data: Data, key, params, *, config, optimizer, axis_name):
     """`config.inner` optimiser steps on one device's data; returns (state, data, metrics)."""
     del params
-    network = dynamics.AutopilotNetwork(config.width, config.blocks)
+    network = net.AutopilotNetwork(config.width, config.blocks)
     batched = jax.vmap(partial(member_loss, network=network))
 
     def objective(trained, rows, weight, spawns):

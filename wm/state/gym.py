@@ -22,7 +22,8 @@ from gymnasium.vector.utils import batch_space
 from gymnax.environments.spaces import gymnax_space_to_gym_space
 
 from wm.sector import traffic as tr
-from wm.state.env import NAME, OpenScopeWorldModel, make
+from wm.state.env import OpenScopeWorldModel
+from wm.state.make import make
 
 KEYS = 2**31  # seeds of jax's keys that an episode draws from
 
@@ -183,9 +184,3 @@ def _masked(info: dict, mask: np.ndarray) -> dict:
     """`info [E, ...]` as gymnasium wants it: beside each key the mask of the sectors that have it."""
     nested = {k: _masked(v, mask) if isinstance(v, dict) else v for k, v in info.items()}
     return nested | {f"_{k}": mask.copy() for k in info}
-
-
-if NAME not in gymnasium.registry:
-    gymnasium.register(
-        NAME, entry_point="wm.state.gym:WorldModelEnv", vector_entry_point="wm.state.gym:WorldModelVectorEnv"
-    )

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from wm.sector import geometry
-from wm.sector import reward as rw
+from wm.sector import approach, geometry
 from wm.sector import traffic as tr
-from wm.sector.airport import Airport, first_leg_ahead
-from wm.sector.traffic import FRAME_S, FRAMES_PER_STEP, FT_PER_NM, Scene, SubSteps, Traffic
+from wm.sector.airport import Airport
+from wm.sector.route import restrictions
+from wm.sector.traffic import FRAME_S, FRAMES_PER_STEP, Scene, SubSteps, Traffic
 from wm.sector.wind import Air, air_of, crab_heading, ground_vector, true_airspeed_kt, wind_at
 from wm.state import fused
 
@@ -69,40 +69,6 @@ def on_ground(t: Traffic, airport: Airport | Air, runway_elevation_ft=None):
     return (t.altitude_ft - field < ON_GROUND_FT) & (t.category != tr.OVERFLIGHT)
 
 
-def restriction_legs(airport: Airport) -> dict[str, jax.Array]:
-    """For every (route, leg): the first leg from there on with each kind of restriction, or -1.
-
-    Keys maximum, minimum (altitude) and speed; `[Q, L]` int32. Vectorised look-ahead table.
-    """
-    return {
-        "maximum": first_leg_ahead(airport, airport.route_altitude_ft[..., 1] >= 0),
-        "minimum": first_leg_ahead(airport, airport.route_altitude_ft[..., 0] >= 0),
-        "speed": first_leg_ahead(airport, airport.route_speed_kt[..., 1] >= 0),
-    }
-
-
-def restrictions(t: Traffic, airport: Airport, legs: dict[str, jax.Array]) -> dict:
-    """The next altitude maximum, minimum and speed maximum: value, distance_nm, exists, leg."""
-    route, leg = jnp.maximum(t.route, 0), jnp.clip(t.leg, 0, airport.route_xy_nm.shape[1] - 1)
-    tables = {
-        "maximum": airport.route_altitude_ft[..., 1],
-        "minimum": airport.route_altitude_ft[..., 0],
-        "speed": airport.route_speed_kt[..., 1],
-    }
-    out = {}
-    for name, table in tables.items():
-        at = legs[name][route, leg]
-        index = jnp.maximum(at, 0)
-        xy = airport.route_xy_nm[route, index]
-        out[name] = {
-            "value": table[route, index],
-            "distance_nm": jnp.hypot(xy[..., 0] - t.x_nm, xy[..., 1] - t.y_nm),
-            "exists": (at >= 0) & (t.route >= 0) & (t.leg >= 0),
-            "leg": at,
-        }
-    return out
-
-
 @struct.dataclass
 class Fix:
     """A fix or vector leg, `[..., N]` each."""
@@ -114,11 +80,9 @@ class Fix:
 
 @struct.dataclass
 class Surroundings:
-    """What the guides refer to, `[..., N]` each, looked up once per step: in it only aircraft move."""
+    """What the guides refer to, `[..., N]` each. Within a step it stays, so it is looked up once."""
 
-    course: rw.Course
-    runway_elevation_ft: jax.Array
-    glide_ft_per_nm: jax.Array
+    course: approach.Course
     fix: Fix
     following: Fix  # the fix once the leg has advanced
     maximum_ft: jax.Array  # the restrictions ahead
@@ -133,19 +97,16 @@ def _fix(t: Traffic, airport: Airport) -> Fix:
     return Fix(xy[..., 0], xy[..., 1], airport.route_vector_rad[route, leg])
 
 
-def surroundings(t: Traffic, legs: dict[str, jax.Array], airport: Airport) -> Surroundings:
-    """Look up what the guides of traffic `[..., N]` refer to; `legs` is restriction_legs(airport)."""
-    runway = jnp.maximum(t.runway, 0)
-    asked = restrictions(t, airport, legs)
+def surroundings(t: Traffic, airport: Airport) -> Surroundings:
+    """Look up what the guides of traffic `[..., N]` refer to."""
+    asked = restrictions(t, airport)
     return Surroundings(
-        course=rw.course(t, airport),
-        runway_elevation_ft=airport.runway_elevation_ft[runway],
-        glide_ft_per_nm=jnp.tan(airport.runway_glideslope_rad[runway]) * FT_PER_NM,
+        course=approach.course(t, airport),
         fix=_fix(t, airport),
         following=_fix(t.replace(leg=t.leg + 1), airport),
-        maximum_ft=asked["maximum"]["value"],
-        minimum_ft=asked["minimum"]["value"],
-        restricted_kt=asked["speed"]["value"],
+        maximum_ft=asked["maximum"].value,
+        minimum_ft=asked["minimum"].value,
+        restricted_kt=asked["speed"].value,
     )
 
 
@@ -184,8 +145,8 @@ def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, air: A
 
 def target_altitude(t: Traffic, g: Guidance, keep_ft, around: Surroundings):
     """Target altitude (ft) on this frame."""
-    _, along = rw.course_offset(t.x_nm, t.y_nm, around.course)
-    glide = around.runway_elevation_ft + around.glide_ft_per_nm * jnp.maximum(along, 0.0)
+    _, along = approach.offset(t.x_nm, t.y_nm, around.course)
+    glide = approach.glideslope_ft(along, around.course)
     target = _choose(
         g.altitude,
         keep_ft,
@@ -193,7 +154,7 @@ def target_altitude(t: Traffic, g: Guidance, keep_ft, around: Surroundings):
         around.maximum_ft,
         around.minimum_ft,
         jnp.minimum(t.assigned_altitude_ft, glide),
-        around.runway_elevation_ft,
+        around.course.elevation_ft,
         t.altitude_ft,
         t.ceiling_ft,
         g.free_altitude_ft,
@@ -226,7 +187,7 @@ def _turn(t: Traffic, target_rad, grounded):
 
 
 def _climb(t: Traffic, target_ft, around: Surroundings):
-    established = rw.on_course(t.x_nm, t.y_nm, t.ground_track_rad, around.course)
+    established = approach.on_course(t.x_nm, t.y_nm, t.ground_track_rad, around.course)
     down = t.descent_fpm * jnp.where(t.expedite | established, 1.0, TYPICAL_RATE)
     fast_up = t.expedite | (t.phase == tr.TAKEOFF)
     up = jnp.where(fast_up, t.climb_fpm, climb_rate_fpm(t))
@@ -243,7 +204,7 @@ def _accelerate(t: Traffic, target_kt, grounded):
 
 def _frame(t: Traffic, g: Guidance, around: Surroundings, air: Air) -> dict:
     """The MOVING columns of traffic `t` one frame later."""
-    grounded = on_ground(t, air, around.runway_elevation_ft)
+    grounded = on_ground(t, air, around.course.elevation_ft)
     east, north = wind_at(t.altitude_ft, air)
     tas = true_airspeed_kt(t.speed_kt, t.altitude_ft)
     track, is_track = target_track(t, g, t.target_heading_rad, around, air)
@@ -254,7 +215,7 @@ def _frame(t: Traffic, g: Guidance, around: Surroundings, air: Air) -> dict:
     heading = _turn(t, heading_target, grounded)
     altitude = _climb(t, altitude_target, around)
     moved = t.replace(heading_rad=heading, altitude_ft=altitude)
-    grounded = on_ground(moved, air, around.runway_elevation_ft)
+    grounded = on_ground(moved, air, around.course.elevation_ft)
     speed = _accelerate(moved, speed_target, grounded)
     wind = wind_at(altitude, air)
     east, north = ground_vector(heading, true_airspeed_kt(speed, altitude), *wind)
@@ -299,15 +260,15 @@ def _next_frame(moving: dict, constants: tuple, frame):
     return moving, {name: moving[name] for name in RECORDED}
 
 
-def advance(scene: Scene, guidance: Guidance, legs: dict, airport: Airport):
+def advance(scene: Scene, guidance: Guidance, airport: Airport):
     """Advance a scene `[N]` by one decision; return (scene, sub-steps `[K, N]`).
 
     Moves aircraft only: modes, removal, clocks, runways and spawns are left to the caller.
-    `legs` is restriction_legs(airport). The loop over frames carries only what moves and looks
-    nothing up: leg and phase follow from the frame, and only the next leg can come into use.
+    The loop over frames carries only what moves and looks nothing up: leg and phase follow from the
+    frame, and only the next leg can come into use.
     """
     start = scene.traffic
-    around = surroundings(start, legs, airport)
+    around = surroundings(start, airport)
     moving = {name: getattr(start, name) for name in MOVING}
     constants = (start, guidance, around, air_of(scene, airport))
     moving, track = fused.scan_frames(_next_frame, moving, constants, FRAMES_PER_STEP)

@@ -15,12 +15,13 @@ from flax import struct
 
 from wm.sector import airport as ap
 from wm.sector import commands, geometry, wind
-from wm.sector import observe as ob
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
-from wm.sector.traffic import EVENT_NAMES, FRAME_S, Scene, Traffic
-from wm.state import dynamics, features
+from wm.sector.route import current_leg, restrictions
+from wm.sector.traffic import EVENT_NAMES, FRAME_S, Scene, Traffic, in_play
+from wm.state import features
 from wm.state import kinematics as kn
+from wm.state import network as net
 
 HEADING_TOLERANCE_RAD = 0.004
 ALTITUDE_TOLERANCE_FT = 25.0
@@ -55,11 +56,6 @@ class Rows:
     scalars: dict  # [n] float32, NaN where the step says nothing
 
 
-def in_play(t: Traffic):
-    """Aircraft the model moves: present, not handed off, not falling."""
-    return t.valid & ~(t.removable & ~t.controllable) & ~t.hit
-
-
 def _first_match(order, names, matches: dict):
     """Index into `names` of the first guide of `order` that matches, -1 where none does."""
     index = jnp.full(matches[order[0]].shape, -1, jnp.int32)
@@ -77,13 +73,13 @@ def _before_last_move(t: Traffic) -> Traffic:
     )
 
 
-def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, airport: Airport):
+def _heading_labels(before: Traffic, after: Traffic, scene: Scene, airport: Airport):
     """(guide, gain) that explain the recorded target heading after the step."""
     t = _before_last_move(after)
     air = wind.air_of(scene, airport)
     east, north = wind.wind_at(t.altitude_ft, air)
     tas = wind.true_airspeed_kt(t.speed_kt, t.altitude_ft)
-    around = kn.surroundings(t, legs, airport)
+    around = kn.surroundings(t, airport)
     zero = jnp.zeros_like(t.leg)
     matches = {}
     for i, name in enumerate(kn.HEADING_GUIDES):
@@ -92,9 +88,9 @@ def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, a
         heading = jnp.where(is_track, wind.crab_heading(target, tas, east, north), target)
         off = jnp.abs(geometry.wrap_pi(heading - after.target_heading_rad))
         matches[name] = off < HEADING_TOLERANCE_RAD
-    fix = ob.current_fix(t, airport)
-    matches["fix"] &= fix["exists"] & (fix["vector_rad"] < 0) & (t.heading_mode == tr.HEADING_LNAV)
-    matches["vector"] &= fix["exists"] & (fix["vector_rad"] >= 0)
+    fix = current_leg(t, airport)
+    matches["fix"] &= fix.exists & (fix.vector_rad < 0) & (t.heading_mode == tr.HEADING_LNAV)
+    matches["vector"] &= fix.exists & (fix.vector_rad >= 0)
     matches["assigned"] &= t.heading_mode != tr.HEADING_LNAV
     arrival = (t.category == tr.ARRIVAL) & (t.runway >= 0)
     for name in ("threshold", "runway"):
@@ -109,14 +105,14 @@ def _heading_labels(before: Traffic, after: Traffic, scene: Scene, legs: dict, a
     matches["localizer"] = tracking
     guide = _first_match(HEADING_ORDER, kn.HEADING_GUIDES, matches)
     informative = (guide == kn.HEADING_GUIDES.index("localizer")) & (jnp.abs(off_course) > 2e-3)
-    gain = jnp.where(informative, jnp.clip(gain, 0.0, 3 * dynamics.GAIN_SCALE), jnp.nan)
-    return guide, gain / dynamics.GAIN_SCALE
+    gain = jnp.where(informative, jnp.clip(gain, 0.0, 3 * net.GAIN_SCALE), jnp.nan)
+    return guide, gain / net.GAIN_SCALE
 
 
-def _altitude_labels(before: Traffic, after: Traffic, legs: dict, airport: Airport):
+def _altitude_labels(before: Traffic, after: Traffic, airport: Airport):
     """(guide, free value) that explain the recorded target altitude after the step."""
     t = _before_last_move(after)
-    asked, around = kn.restrictions(t, airport, legs), kn.surroundings(t, legs, airport)
+    asked, around = restrictions(t, airport), kn.surroundings(t, airport)
     zero = jnp.zeros_like(t.leg)
     matches = {}
     for i, name in enumerate(kn.ALTITUDE_GUIDES):
@@ -124,21 +120,21 @@ def _altitude_labels(before: Traffic, after: Traffic, legs: dict, airport: Airpo
                             zero, zero)
         target = kn.target_altitude(t, guide, before.target_altitude_ft, around)
         matches[name] = jnp.abs(target - after.target_altitude_ft) < ALTITUDE_TOLERANCE_FT
-    matches["maximum"] &= asked["maximum"]["exists"]
-    matches["minimum"] &= asked["minimum"]["exists"]
+    matches["maximum"] &= asked["maximum"].exists
+    matches["minimum"] &= asked["minimum"].exists
     matches["glideslope"] &= (t.category == tr.ARRIVAL) & t.approach_clearance | (
         t.phase == tr.LANDING
     )
     guide = _first_match(ALTITUDE_ORDER, kn.ALTITUDE_GUIDES, matches)
     free = guide < 0
     guide = jnp.where(free, kn.ALTITUDE_GUIDES.index("free"), guide)
-    value = (after.target_altitude_ft - before.altitude_ft) / dynamics.FREE_ALTITUDE_FT
+    value = (after.target_altitude_ft - before.altitude_ft) / net.FREE_ALTITUDE_FT
     return guide, jnp.where(free, jnp.clip(value, -5.0, 5.0), jnp.nan)
 
 
-def _speed_labels(before: Traffic, after: Traffic, legs: dict, airport: Airport):
+def _speed_labels(before: Traffic, after: Traffic, airport: Airport):
     """(guide, free value) that explain the recorded target speed after the step."""
-    asked, around = kn.restrictions(after, airport, legs), kn.surroundings(after, legs, airport)
+    asked, around = restrictions(after, airport), kn.surroundings(after, airport)
     grounded = kn.on_ground(after, airport)
     zero = jnp.zeros_like(after.leg)
     matches = {}
@@ -147,45 +143,44 @@ def _speed_labels(before: Traffic, after: Traffic, legs: dict, airport: Airport)
                             zero, zero)
         target = kn.target_speed(after, guide, before.target_speed_kt, around, grounded)
         matches[name] = jnp.abs(target - after.target_speed_kt) < SPEED_TOLERANCE_KT
-    matches["restriction"] &= asked["speed"]["exists"]
+    matches["restriction"] &= asked["speed"].exists
     guide = _first_match(SPEED_ORDER, kn.SPEED_GUIDES, matches)
     free = guide < 0
     guide = jnp.where(free, kn.SPEED_GUIDES.index("free"), guide)
-    value = (after.target_speed_kt - after.landing_speed_kt) / dynamics.FREE_SPEED_KT
+    value = (after.target_speed_kt - after.landing_speed_kt) / net.FREE_SPEED_KT
     return guide, jnp.where(free, jnp.clip(value, -5.0, 8.0), jnp.nan)
 
 
 def _fate(before: Traffic, after: Traffic, events):
-    """Index into dynamics.FATES of what became of each aircraft."""
+    """Index into net.FATES of what became of each aircraft."""
 
     def happened(name):
         return events[..., EVENT_NAMES.index(name)]
 
     stays = after.valid & (after.id == before.id)
     left = stays & before.controllable & ~after.controllable
-    fate = jnp.where(stays & ~before.controllable & after.controllable, dynamics.CONTACT, 0)
-    fate = jnp.where(left, dynamics.HANDED_OFF, fate)
-    fate = jnp.where(left & happened("NOT_CLEARED_ON_ROUTE"), dynamics.OFF_ROUTE, fate)
-    fate = jnp.where(left & happened("AIRSPACE_BUST"), dynamics.BUST, fate)
-    gone = jnp.where(happened("ARRIVAL"), dynamics.LANDED, dynamics.LOST)
+    fate = jnp.where(stays & ~before.controllable & after.controllable, net.CONTACT, 0)
+    fate = jnp.where(left, net.HANDED_OFF, fate)
+    fate = jnp.where(left & happened("NOT_CLEARED_ON_ROUTE"), net.OFF_ROUTE, fate)
+    fate = jnp.where(left & happened("AIRSPACE_BUST"), net.BUST, fate)
+    gone = jnp.where(happened("ARRIVAL"), net.LANDED, net.LOST)
     return jnp.where(stays, fate, gone)
 
 
 @partial(jax.jit, static_argnames=())
 def _episode_rows(scene: Scene, action, events, airport: Airport):
     """Rows of one episode, `[T, N, ...]`, with a mask of the usable ones."""
-    legs = kn.restriction_legs(airport)
     start = jax.tree.map(lambda x: x[:-1], scene)
     after = jax.tree.map(lambda x: x[1:], scene.traffic)
     before = jax.vmap(lambda t, a: commands.apply(t, a, airport))(start.traffic, action)
     start = start.replace(traffic=before)
-    columns = jax.vmap(lambda s: features.dynamics_features(s, legs, airport))(start)
+    columns = jax.vmap(lambda s: features.dynamics_features(s, airport))(start)
     end = jax.tree.map(lambda x: x[1:], scene)
 
     def labels(before, after, end):
-        heading, gain = _heading_labels(before, after, end, legs, airport)
-        altitude, free_altitude = _altitude_labels(before, after, legs, airport)
-        speed, free_speed = _speed_labels(before, after, legs, airport)
+        heading, gain = _heading_labels(before, after, end, airport)
+        altitude, free_altitude = _altitude_labels(before, after, airport)
+        speed, free_speed = _speed_labels(before, after, airport)
         return (heading, altitude, speed), (gain, free_altitude, free_speed)
 
     guides, scalars = jax.vmap(labels)(before, after, end)
@@ -193,7 +188,7 @@ def _episode_rows(scene: Scene, action, events, airport: Airport):
     leg = (after.leg > before.leg) & (after.leg_change_frame >= 0)
     phase = (after.phase != before.phase) & (after.phase_change_frame >= 0)
     flying = same & (after.phase > tr.WAITING) & (before.phase > tr.WAITING)
-    never = dynamics.NEVER
+    never = net.NEVER
     categorical = {
         "heading": jnp.where(flying, guides[0], -1),
         "altitude": jnp.where(flying, guides[1], -1),

@@ -12,6 +12,7 @@ from wm.sector import airport as ap
 from wm.sector import commands
 from wm.sector import observe as ob
 from wm.sector.airport import Airport
+from wm.sector.route import next_fix
 
 observe = jax.jit(ob.observe)
 COUNTS = ("runway_count", "airspace_vertices", "route_legs", "stream_count", "stream_category")
@@ -28,7 +29,7 @@ def runway(elevation_ft: float, glideslope_deg: float = 3.0) -> dict:
 @pytest.mark.parametrize("place", [scenes.airport(), scenes.larger_airport()])
 def test_whole_numbers_of_the_page_become_real_numbers(place):
     for name, value in vars(place).items():
-        kind = "i" if name in COUNTS else "b" if name in FLAGS else "f"
+        kind = "i" if name in COUNTS or name.startswith("leg_of_") else "b" if name in FLAGS else "f"
         assert np.asarray(value).dtype.kind == kind, name
         assert np.asarray(value).dtype.itemsize <= 4, name
 
@@ -135,4 +136,4 @@ def test_padding_adds_no_legal_action():
     chosen = ap.select(ap.stack([small, large]), 0)
     past_the_end = scenes.traffic(4, leg=[2, 3, 7, 8], route=[0, 0, 0, 2])
     assert_same_tree(commands.legal_mask(past_the_end, small), commands.legal_mask(past_the_end, chosen))
-    np.testing.assert_array_equal(commands.next_fix(past_the_end, chosen), [2, -1, -1, -1])
+    np.testing.assert_array_equal(next_fix(past_the_end, chosen), [2, -1, -1, -1])

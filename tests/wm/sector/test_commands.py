@@ -11,6 +11,7 @@ import tests.wm.scenes as scenes
 from wm.sector import commands
 from wm.sector import traffic as tr
 from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
+from wm.sector.route import next_fix
 
 PLACE = scenes.airport()
 LEVELS_FT = np.asarray(PLACE.levels_ft)
@@ -219,7 +220,7 @@ def test_speeds_stay_within_the_types_limits():
 
 def test_direct_needs_a_fix_to_come():
     aircraft = scenes.traffic(5, route=[0, 0, 0, -1, 0], leg=[0, 2, 3, 0, -1])
-    np.testing.assert_array_equal(commands.next_fix(aircraft, PLACE), [0, 2, -1, -1, -1])
+    np.testing.assert_array_equal(next_fix(aircraft, PLACE), [0, 2, -1, -1, -1])
     expected = [True, True, False, False, False]
     np.testing.assert_array_equal(legal_mask(aircraft, PLACE)["verb"][:, DIRECT], expected)
 

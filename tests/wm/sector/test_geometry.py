@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path
 
-from wm.sector import geometry
+from wm.sector import approach, geometry
 
 GAME_POSITION_RADIUS_NM = 6371.0 / 1.852  # relativePosition measures on this sphere,
 GAME_FLIGHT_RADIUS_NM = 3440.0  # setCoordinatesByBearingAndDistance flies on this one
@@ -117,11 +117,19 @@ def test_the_east_scale_is_needed_sixty_miles_north(latitude_deg):
     assert abs(20.0 - flown) > 0.15
 
 
+def offset_from(x_nm, y_nm, runway_x_nm, runway_y_nm, heading_rad):
+    """(cross, along) of positions from a runway that lies anywhere."""
+    way = approach.Course(
+        runway_x_nm, runway_y_nm, heading_rad, jnp.sin(heading_rad), jnp.cos(heading_rad), 0.0, 0.0, True
+    )
+    return approach.offset(x_nm, y_nm, way)
+
+
 def test_runway_offsets_are_the_games():
     rng = np.random.default_rng(1)
     aircraft, runway = rng.uniform(-60, 60, (2, 500, 2))
     heading = rng.uniform(0.01, 2 * np.pi, 500)
-    cross, along = geometry.runway_offset(*aircraft.T, *runway.T, heading)
+    cross, along = offset_from(*aircraft.T, *runway.T, heading)
     to_runway = runway - aircraft
     length, toward = np.hypot(*to_runway.T), np.arctan2(*to_runway.T)
     np.testing.assert_allclose(cross, length * np.sin(heading - toward), atol=1e-4)
@@ -129,7 +137,7 @@ def test_runway_offsets_are_the_games():
 
 
 def test_runway_offsets_by_hand():
-    cross, along = geometry.runway_offset(11.0, 2.0, 1.0, 0.0, np.deg2rad(270.0))
+    cross, along = offset_from(11.0, 2.0, 1.0, 0.0, np.deg2rad(270.0))
     assert along == pytest.approx(10.0, abs=1e-5)  # ten miles east of a westerly runway: before the threshold
     assert cross == pytest.approx(2.0, abs=1e-5)  # north of it: to the right when flying west
 

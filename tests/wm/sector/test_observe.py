@@ -8,6 +8,7 @@ import pytest
 import tests.wm.scenes as scenes
 from wm.sector import observe as ob
 from wm.sector import traffic as tr
+from wm.sector.airport import airspace_margin_nm
 
 PLACE = scenes.airport()
 SLOTS = 12
@@ -292,7 +293,7 @@ def test_airspace_margins_by_hand():
 
 def test_a_point_in_one_of_several_volumes_is_inside():
     place = scenes.larger_airport()
-    margins = jax.jit(ob.airspace_margin_nm)(
+    margins = jax.jit(airspace_margin_nm)(
         jnp.asarray([0.0, 0.0, 0.0]), jnp.zeros(3), jnp.asarray([500.0, 1500.0, 15001.0]), place
     )
     assert (np.asarray(margins) > 0).tolist() == [True, True, False]

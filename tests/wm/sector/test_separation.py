@@ -6,13 +6,30 @@ import numpy as np
 import pytest
 
 import tests.wm.scenes as scenes
-from wm.sector import reward as rw
+from wm.sector import separation as sn
 from wm.sector import traffic as tr
 
 PLACE = scenes.airport()
 FIELD_FT = 2000.0
-judge_pairs = jax.jit(rw.violations)
-count_losses = jax.jit(rw.count_losses)
+
+
+@jax.jit
+def judge_pairs(sub, traffic, airborne_s, airport):
+    """The rule's (game, raw) on all sub-steps at once, `[K, D, N]` each."""
+    frames = jax.tree.map(lambda v: v[..., None, :], traffic)
+    return sn.judge(sub, airborne_s, sn.pair_rule(frames, airport))
+
+
+@jax.jit
+def count_losses(apart, violating):
+    """(new losses, timers) of a rule's timers `[D, N]` over `violating [K, D, N]`."""
+
+    def frame(carry, now):
+        return sn.count_frame(*carry, now), None
+
+    (apart, losses), _ = jax.lax.scan(frame, (apart, jnp.zeros_like(apart)), violating)
+    return jnp.sum(losses.astype(jnp.float32)), apart
+
 
 RUNWAY_NAMES = ("27L", "27R", "36")
 PARALLEL_NM = {("27L", "27R"): 1.5, ("27R", "27L"): 1.5}
@@ -278,7 +295,7 @@ def test_established_on_parallel_approaches(changes, violation):
 
 def losses_of(frames: np.ndarray, split: int = 1) -> int:
     """Losses of one pair over a series of frames, counted in `split` consecutive calls."""
-    apart, total = rw.empty_ledger(2).apart_game, 0.0
+    apart, total = sn.separated(2).game, 0.0
     for part in np.split(frames, split):
         violating = jnp.zeros((len(part), 1, 2), bool).at[:, 0, 0].set(jnp.asarray(part))
         new, apart = count_losses(apart, violating)
@@ -312,7 +329,7 @@ def test_a_loss_lasts_until_30_seconds_of_separation(runs, expected):
 def test_three_aircraft_are_three_pairs():
     violating = np.zeros((10, 1, 3), bool)  # slots 0 and 1, 1 and 2, 2 and 0
     violating[2:, 0, 0] = violating[5, 0, 1] = violating[9, 0, 2] = True
-    new, apart = count_losses(rw.empty_ledger(3).apart_game, jnp.asarray(violating))
+    new, apart = count_losses(sn.separated(3).game, jnp.asarray(violating))
     assert new == 3
     np.testing.assert_array_equal(apart, [[0, 4, 0]])
     again, _ = count_losses(apart, jnp.asarray(violating))

@@ -9,14 +9,15 @@ from scipy import special, stats
 import tests.wm.scenes as scenes
 from tests.wm.recordings import NEVER, SLOTS, biased, decision, move, rated
 from wm.sector import traffic as tr
-from wm.state import dynamics as dy
 from wm.state import kinematics as kn
+from wm.state import network as net
+from wm.state import transition
 from wm.state.spawn import free_slots
 
 PLACE = scenes.airport()
 FEATURES = 12
 MEMBERS = 3
-NETWORK = dy.AutopilotNetwork(width=16, blocks=1)
+NETWORK = net.AutopilotNetwork(width=16, blocks=1)
 EVENT = {name: i for i, name in enumerate(tr.EVENT_NAMES)}
 
 
@@ -33,17 +34,17 @@ def member(weights, m):
 def outputs_of(seed, rows):
     """Random head outputs `[rows, .]`, the same in every row."""
     rng = np.random.default_rng(seed)
-    sizes = dy.CATEGORICAL | dy.BINARY | dy.SCALAR
+    sizes = net.CATEGORICAL | net.BINARY | net.SCALAR
     return {n: np.tile(rng.normal(size=size).astype(np.float32), (rows, 1)) for n, size in sizes.items()}
 
 
 @jax.jit
 def batched(weights, members, features):
-    return jax.vmap(dy.predict, (None, 0, 0))(weights, members, features)
+    return jax.vmap(net.predict, (None, 0, 0))(weights, members, features)
 
 
-draw = jax.jit(dy.draw)
-disagreement = jax.jit(dy.disagreement)
+draw = jax.jit(net.draw)
+disagreement = jax.jit(net.disagreement)
 
 
 @jax.jit
@@ -69,12 +70,12 @@ def test_predict_refuses_a_batch_of_weights(weights):
     features = jnp.zeros((2, 4, FEATURES))
     doubled = jax.tree.map(lambda w: jnp.stack([w, w]), weights)
     with pytest.raises(ValueError, match="environments only"):
-        jax.vmap(dy.predict)(doubled, jnp.zeros(2, jnp.int32), features)
+        jax.vmap(net.predict)(doubled, jnp.zeros(2, jnp.int32), features)
 
 
 def test_network_of_reads_the_shape_off_the_weights(weights):
-    assert dy.network_of(weights) == NETWORK
-    assert dy.network_of(member(weights, 1)) == NETWORK
+    assert net.network_of(weights) == NETWORK
+    assert net.network_of(member(weights, 1)) == NETWORK
 
 
 def test_trunk_is_bfloat16_and_heads_norms_and_parameters_are_float32(weights):
@@ -103,35 +104,35 @@ def test_draws_follow_the_softmax_and_the_sigmoid():
     rows = 20000
     outputs = outputs_of(2, rows)
     drawn = jax.tree.map(np.asarray, draw(outputs, jax.random.key(2)))
-    tests = len(dy.CATEGORICAL) + sum(dy.BINARY.values())
+    tests = len(net.CATEGORICAL) + sum(net.BINARY.values())
     worst = 1e-3 / tests  # chance that right code fails, for all heads together, 0.1 %
-    for name, size in dy.CATEGORICAL.items():
+    for name, size in net.CATEGORICAL.items():
         expected = np.exp(np.asarray(outputs[name][0], np.float64))
         observed = np.bincount(drawn[name], minlength=size)
         assert stats.chisquare(observed, rows * expected / expected.sum()).pvalue > worst, name
-    for name in dy.BINARY:
+    for name in net.BINARY:
         chance = 1 / (1 + np.exp(-np.asarray(outputs[name][0], np.float64)))
         for k, p in enumerate(chance):
             assert stats.binomtest(int(drawn[name][:, k].sum()), rows, p).pvalue > worst, (name, k)
-    pairs = np.zeros((dy.CATEGORICAL["heading"], dy.CATEGORICAL["altitude"]))
+    pairs = np.zeros((net.CATEGORICAL["heading"], net.CATEGORICAL["altitude"]))
     np.add.at(pairs, (drawn["heading"], drawn["altitude"]), 1)
     assert stats.chi2_contingency(pairs).pvalue > 1e-3  # heads are drawn independently
 
 
 def test_without_a_key_the_most_likely_is_drawn():
     outputs = outputs_of(3, 2)
-    drawn = dy.draw(outputs, None)
-    for name in dy.CATEGORICAL:
+    drawn = net.draw(outputs, None)
+    for name in net.CATEGORICAL:
         assert drawn[name][0] == np.argmax(outputs[name][0])
-    for name in dy.BINARY:
+    for name in net.BINARY:
         np.testing.assert_array_equal(drawn[name][0], outputs[name][0] > 0)
 
 
 def test_scalar_heads_become_gains_feet_and_knots():
     t = rated(2, altitude_ft=[5000.0, 6000.0])
     outputs = outputs_of(4, 2)
-    guide = dy.decide(outputs, t).guidance
-    value = {n: float(outputs[n][0, 0]) for n in dy.SCALAR}
+    guide = transition.decide(outputs, t).guidance
+    value = {n: float(outputs[n][0, 0]) for n in net.SCALAR}
     np.testing.assert_allclose(guide.localizer_gain, 20.0 * value["localizer_gain"], rtol=1e-6)
     np.testing.assert_allclose(
         guide.free_altitude_ft, [5000 + 2000 * value["free_altitude"], 6000 + 2000 * value["free_altitude"]]
@@ -151,7 +152,7 @@ def apart(n):
 
 
 def test_fates_remove_and_score_and_contact_makes_controllable():
-    fates = [dy.STAY, dy.CONTACT, dy.LANDED, dy.HANDED_OFF, dy.OFF_ROUTE, dy.LOST]
+    fates = [net.STAY, net.CONTACT, net.LANDED, net.HANDED_OFF, net.OFF_ROUTE, net.LOST]
     columns = apart(6) | {"controllable": [True, False, True, True, True, True]}
     columns["since_contact_s"] = [35.0, -1.0, 35.0, 35.0, 35.0, 35.0]
     # The network may also say that such an event happened: an event of a fate comes from the fate alone.
@@ -170,7 +171,7 @@ def test_fates_remove_and_score_and_contact_makes_controllable():
 
 def test_a_bust_scores_and_empty_slots_do_nothing():
     claimed = np.ones((SLOTS, len(tr.EVENT_NAMES)), bool)
-    before, after, _, events, removed = run(apart(1), fate=dy.BUST, events=claimed)
+    before, after, _, events, removed = run(apart(1), fate=net.BUST, events=claimed)
     assert events[0, EVENT["AIRSPACE_BUST"]]
     assert not events[0, EVENT["ARRIVAL"]]
     assert not events[1:].any()
@@ -325,19 +326,19 @@ def test_disagreement_is_the_total_variation_of_the_worst_aircraft(weights):
     def softmax(outputs, name):
         return special.softmax(np.asarray(outputs[name][0], np.float64))
 
-    apart = [0.5 * np.abs(softmax(first, n) - softmax(second, n)).sum() for n in dy.CATEGORICAL]
+    apart = [0.5 * np.abs(softmax(first, n) - softmax(second, n)).sum() for n in net.CATEGORICAL]
     expected = np.mean(apart)
     np.testing.assert_allclose(disagreement(first, second, valid), expected, rtol=1e-5)
     apart_only_where_empty = {n: np.concatenate([v[:2], 30.0 * v[2:]]) for n, v in first.items()}
     assert float(disagreement(first, apart_only_where_empty, valid)) < 1e-6
-    sure = biased(member(weights, 0), **dict.fromkeys(dy.CATEGORICAL, 0))
-    other = biased(member(weights, 0), **dict.fromkeys(dy.CATEGORICAL, 1))
+    sure = biased(member(weights, 0), **dict.fromkeys(net.CATEGORICAL, 0))
+    other = biased(member(weights, 0), **dict.fromkeys(net.CATEGORICAL, 1))
     x, apply = jnp.zeros((3, FEATURES)), jax.jit(NETWORK.apply)
     np.testing.assert_allclose(disagreement(apply(sure, x), apply(other, x), valid), 1.0, atol=1e-5)
 
 
 def test_a_quarter_of_every_members_block_is_probed_in_turn(weights):
-    environments, slots = 2 * MEMBERS * dy.PROBE_PERIOD, 3
+    environments, slots = 2 * MEMBERS * net.PROBE_PERIOD, 3
     features = jax.random.normal(jax.random.key(8), (environments, slots, FEATURES))
     members = jnp.zeros(environments, jnp.int32)
     valid = jnp.ones((environments, slots), bool)
@@ -346,16 +347,16 @@ def test_a_quarter_of_every_members_block_is_probed_in_turn(weights):
     @jax.jit
     def probe(tick):
         ticks = jnp.full(environments, tick)
-        return jax.vmap(dy.probe_disagreement, (None, 0, 0, 0, 0, 0))(
+        return jax.vmap(net.probe_disagreement, (None, 0, 0, 0, 0, 0))(
             weights, members, features, outputs, valid, ticks
         )
 
     neighbour = jax.tree.map(lambda w: jnp.roll(w, 1, axis=0), weights)
-    expected = jax.jit(jax.vmap(dy.disagreement))(outputs, batched(neighbour, members, features), valid)
-    probed = np.stack([np.asarray(probe(tick)) for tick in range(dy.PROBE_PERIOD)])
+    expected = jax.jit(jax.vmap(net.disagreement))(outputs, batched(neighbour, members, features), valid)
+    probed = np.stack([np.asarray(probe(tick)) for tick in range(net.PROBE_PERIOD)])
     now = probed > 0
     np.testing.assert_array_equal(now.sum(0), 1)  # every environment once in a period
-    blocks = now.reshape(dy.PROBE_PERIOD, MEMBERS, -1).sum(-1)
+    blocks = now.reshape(net.PROBE_PERIOD, MEMBERS, -1).sum(-1)
     np.testing.assert_array_equal(blocks, 2)  # and two of the eight of each member on every step
     np.testing.assert_allclose(probed.sum(0), expected, atol=0.01)
     assert np.all(expected > 0.05)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from gymnax.wrappers import LogWrapper
 
+import wm
 from tests.wm import recordings as rc
 from tests.wm.sectors import LAST, each_its_own, small_model
 from wm.sector import commands, reward
 from wm.sector import traffic as tr
-from wm.state import env as simulator
+from wm.state import params as ep
 from wm.state.env import OpenScopeWorldModel
 
 ENVIRONMENTS = 4  # two for each of two members
@@ -260,15 +261,15 @@ def test_disagreement_truncates_and_keeps_the_observation_of_the_step(reset, ste
 
 
 def test_an_hour_ends_the_episode_and_strands_who_had_time_to_land(reset, step, params):
-    assert simulator.HOUR_STEPS == simulator.EnvParams().max_steps_in_episode == 720
-    hour = params.replace(max_steps_in_episode=simulator.HOUR_STEPS)
+    assert ep.HOUR_STEPS == ep.EnvParams().max_steps_in_episode == 720
+    hour = params.replace(max_steps_in_episode=ep.HOUR_STEPS)
     _, state = reset(keys(6), hour)
     _, state, *_, info = step(keys(7), state, noops(), hour)
     np.testing.assert_array_equal(info["reward_terms"]["stranded"], 0.0)
     ledger, traffic = state.env_state.ledger, state.env_state.scene.traffic
     due = np.sum(np.asarray(ledger.due & traffic.valid & (traffic.category == tr.ARRIVAL)), -1)
     assert np.all(due >= 3)
-    for time, over in ((simulator.HOUR_STEPS - 2, False), (simulator.HOUR_STEPS - 1, True)):
+    for time, over in ((ep.HOUR_STEPS - 2, False), (ep.HOUR_STEPS - 1, True)):
         late = state.replace(env_state=state.env_state.replace(time=np.full(ENVIRONMENTS, time, np.int32)))
         _, _, _, terminated, truncated, info = step(keys(8), late, noops(), hour)
         assert np.all(np.asarray(truncated) == over)
@@ -320,9 +321,9 @@ def test_the_traffic_rate_is_drawn_between_its_bounds_and_reaches_the_streams(re
 
 @pytest.mark.slow
 def test_the_packaged_model_plays_whatever_is_legal():
-    model, params = gymnax.make(simulator.NAME, disagreement_limit=2.0, max_steps_in_episode=10_000)
+    model, params = gymnax.make(wm.NAME, disagreement_limit=2.0, max_steps_in_episode=10_000)
     assert params.airports.elevation_ft.shape[0] > 1
-    assert params.rows.scene.traffic.valid.shape[-1] == simulator.SLOTS
+    assert params.rows.scene.traffic.valid.shape[-1] == ep.SLOTS
 
     def one(carry, key):
         obs, state = carry

@@ -9,7 +9,6 @@ import tests.wm.scenes as scenes
 from tests.wm.recordings import SLOTS, rated
 from wm.sector import traffic as tr
 from wm.state import features as ft
-from wm.state import kinematics as kn
 
 PLACE = scenes.airport()
 NORTH = np.deg2rad(0.0)
@@ -17,7 +16,7 @@ NORTH = np.deg2rad(0.0)
 
 @jax.jit
 def _columns(scene, place):
-    return ft.dynamics_features(scene, kn.restriction_legs(place), place)
+    return ft.dynamics_features(scene, place)
 
 
 def columns(aircraft, **changes):

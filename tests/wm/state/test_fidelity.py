@@ -12,7 +12,8 @@ from launch.shared import parallel
 from tests.wm import recordings as rc
 from wm.sector import commands
 from wm.sector import traffic as tr
-from wm.state import dynamics, fidelity, fit, labels
+from wm.state import fidelity, fit, labels
+from wm.state import network as net
 
 PLACE = rc.airport()
 STEPS = 12  # one minute
@@ -145,4 +146,4 @@ def test_the_skill_of_following_routes_is_in_the_weights(trained):
     assert yardstick > 0.5  # nm in a minute: the routes do turn
     assert model < 0.3 * yardstick, (model, yardstick)
     assert left < 0.1 * gain, (reinitialised, model, yardstick)
-    assert dynamics.network_of(weights).width == CONFIG.width
+    assert net.network_of(weights).width == CONFIG.width

@@ -12,7 +12,8 @@ import pytest
 from configs.world_model import WorldModelConfig
 from launch.shared import parallel
 from tests.wm import recordings as rc
-from wm.state import dynamics, fit, labels
+from wm.state import fit, labels
+from wm.state import network as net
 
 CONFIG = WorldModelConfig(members=2, width=16, blocks=1, steps=1000, inner=100, batch=48)
 # Plain descent: Adam and clipping would hide a gradient that is a multiple of the right one.
@@ -76,7 +77,7 @@ def trained(data, start, one_device):
 def test_loss_decreases_and_a_small_batch_is_learnt_by_heart(trained, data):
     _, state, losses = trained
     assert losses[-1]["loss"] < 0.05 * losses[0]["loss"]
-    network = dynamics.AutopilotNetwork(CONFIG.width, CONFIG.blocks)
+    network = net.AutopilotNetwork(CONFIG.width, CONFIG.blocks)
     features = data.rows.features.astype(np.float32)
     outputs = jax.jit(jax.vmap(network.apply, (0, None)))(state.weights, features)
     for name in ("heading", "altitude", "speed", "heading_mode", "fate"):
@@ -88,7 +89,7 @@ def test_loss_decreases_and_a_small_batch_is_learnt_by_heart(trained, data):
 
 def test_metrics_name_every_head_and_are_finite(trained):
     _, _, losses = trained
-    heads = set(dynamics.CATEGORICAL | dynamics.BINARY | dynamics.SCALAR)
+    heads = set(net.CATEGORICAL | net.BINARY | net.SCALAR)
     assert set(losses[0]) == heads | {"loss", "spawn"}
     for metrics in losses:
         assert all(np.isfinite(v) for v in metrics.values())
@@ -107,19 +108,19 @@ def test_members_start_and_end_different(trained):
 def outputs_and_rows(data):
     rng = np.random.default_rng(0)
     rows = jax.tree.map(lambda x: x[:20], data.rows)
-    sizes = dynamics.CATEGORICAL | dynamics.BINARY | dynamics.SCALAR
+    sizes = net.CATEGORICAL | net.BINARY | net.SCALAR
     return {n: jnp.asarray(rng.normal(size=(20, k)), jnp.float32) for n, k in sizes.items()}, rows
 
 
 def test_unknown_labels_cost_nothing_and_have_no_gradient(data):
     outputs, rows = outputs_and_rows(data)
-    nothing = {n: np.full(20, -1, np.int8) for n in dynamics.CATEGORICAL}
-    unknown = {n: np.full(20, np.nan, np.float16) for n in dynamics.SCALAR}
+    nothing = {n: np.full(20, -1, np.int8) for n in net.CATEGORICAL}
+    unknown = {n: np.full(20, np.nan, np.float16) for n in net.SCALAR}
     rows = rows.replace(labels=nothing, scalars=unknown)
 
     def total(outputs):
         losses = fit.head_losses(outputs, rows)
-        return sum(jnp.sum(losses[n]) for n in (*dynamics.CATEGORICAL, *dynamics.SCALAR))
+        return sum(jnp.sum(losses[n]) for n in (*net.CATEGORICAL, *net.SCALAR))
 
     value, gradient = jax.jit(jax.value_and_grad(total))(outputs)
     assert float(value) == 0.0
@@ -129,9 +130,9 @@ def test_unknown_labels_cost_nothing_and_have_no_gradient(data):
 def test_losses_are_the_likelihoods_and_huber_errors_by_hand(data):
     outputs, rows = outputs_and_rows(data)
     known = np.linspace(-0.5, 0.5, 20).astype(np.float16)
-    rows = rows.replace(scalars=dict.fromkeys(dynamics.SCALAR, known))
+    rows = rows.replace(scalars=dict.fromkeys(net.SCALAR, known))
     losses = jax.tree.map(np.asarray, jax.jit(fit.head_losses)(outputs, rows))
-    for name in dynamics.CATEGORICAL:
+    for name in net.CATEGORICAL:
         label = rows.labels[name].astype(int)
         logits = np.asarray(outputs[name], np.float64)
         likely = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
@@ -178,10 +179,10 @@ def test_eight_devices_with_the_same_data_do_what_one_does(backend, devices, dat
 
 def test_gradients_are_finite_on_every_kind_of_label(data, start):
     one = jax.tree.map(lambda w: w[0], start.weights)
-    network = dynamics.AutopilotNetwork(CONFIG.width, CONFIG.blocks)
+    network = net.AutopilotNetwork(CONFIG.width, CONFIG.blocks)
     rows = jax.tree.map(lambda x: x[:40], data.rows)
     rng = np.random.default_rng(0)
-    some = {n: np.where(rng.random(40) < 0.5, np.nan, rng.normal(size=40)) for n in dynamics.SCALAR}
+    some = {n: np.where(rng.random(40) < 0.5, np.nan, rng.normal(size=40)) for n in net.SCALAR}
     rows = rows.replace(scalars={n: v.astype(np.float16) for n, v in some.items()})
     loss = jax.jit(jax.grad(lambda w: fit.member_loss(w, network, rows, jnp.ones(40))[0]))
     for gradient in jax.tree.leaves(loss(one)):

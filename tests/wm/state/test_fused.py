@@ -83,14 +83,13 @@ def test_the_gpu_kernel_moves_aircraft_as_the_scan_does(monkeypatch):
     ]
     winds = [scenes.scene(t, place, wind_speed_kt=jnp.float32(5.0 * i)) for i, t in enumerate(sectors)]
     scene, guide = (jax.tree.map(lambda *x: jnp.stack(x), *parts) for parts in (winds, guides))
-    legs = kn.restriction_legs(place)
     batched = jax.vmap(kn.advance, (0, 0, None, None))
-    scanned = jax.jit(batched)(scene, guide, legs, place)
+    scanned = jax.jit(batched)(scene, guide, place)
 
     def in_kernel(body, carry, constants, frames):
         constants = jax.tree.map(lambda x: jnp.broadcast_to(x, (SLOTS,)), constants)
         return fused.scan_in_kernel(body, carry, constants, frames, interpret=True)
 
     monkeypatch.setattr(fused, "scan_frames", in_kernel)
-    launched = jax.jit(lambda *x: batched(*x))(scene, guide, legs, place)
+    launched = jax.jit(lambda *x: batched(*x))(scene, guide, place)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), launched, scanned)

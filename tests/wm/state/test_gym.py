@@ -13,8 +13,9 @@ from collect.env import OpenScopeEnv
 from rl.scripted import noop_action, random_action
 from tests.wm import recordings as rc
 from tests.wm.sectors import LAST, small_model
+from wm import NAME
 from wm.sector import observe
-from wm.state.env import NAME, OpenScopeWorldModel
+from wm.state.env import OpenScopeWorldModel
 from wm.state.gym import WorldModelEnv, WorldModelVectorEnv
 
 ENVIRONMENTS = 3

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import tests.wm.scenes as scenes
 from tests.wm.recordings import NEVER, decision, rated
@@ -19,7 +18,7 @@ RUNWAY_X_NM = 1.0  # threshold of 27L, which lies along y = 0
 
 @jax.jit
 def advance(scene, guidance, place):
-    return kn.advance(scene, guidance, kn.restriction_legs(place), place)
+    return kn.advance(scene, guidance, place)
 
 
 def index(names, *chosen):
@@ -219,35 +218,6 @@ def test_straight_flight_ends_where_the_sphere_says():
         np.testing.assert_allclose((sub.x_nm[2, i], sub.y_nm[2, i]), near, atol=5e-5)
 
 
-@pytest.mark.parametrize("place", [PLACE, scenes.larger_airport()])
-def test_restriction_table_is_the_first_restricted_leg_from_each_leg_on(place):
-    legs = jax.tree.map(np.asarray, kn.restriction_legs(place))
-    tables = {
-        "maximum": np.asarray(place.route_altitude_ft)[..., 1],
-        "minimum": np.asarray(place.route_altitude_ft)[..., 0],
-        "speed": np.asarray(place.route_speed_kt)[..., 1],
-    }
-    seen = set()
-    for name, table in tables.items():
-        for route, used in enumerate(np.asarray(place.route_legs)):
-            for leg in range(table.shape[1]):
-                later = [k for k in range(leg, used) if table[route, k] >= 0]
-                assert legs[name][route, leg] == (later[0] if later else -1), (name, route, leg)
-                seen.add(bool(later))
-    assert seen == {True, False}
-
-
-def test_restrictions_give_the_value_and_distance_of_that_leg():
-    t = scenes.traffic(3, x_nm=[35.0, 25.0, 12.0], y_nm=[0.0, 3.0, 4.0], leg=[0, 1, 2])
-    asked = jax.tree.map(np.asarray, kn.restrictions(t, PLACE, kn.restriction_legs(PLACE)))
-    # Fixes at x = 30 (at most 12,000 ft), 20 (6,000 to 9,000 ft, 230 kt) and 10 (nothing).
-    np.testing.assert_array_equal(asked["maximum"]["exists"], [True, True, False])
-    np.testing.assert_allclose(asked["maximum"]["value"][:2], [12000, 9000])
-    np.testing.assert_allclose(asked["maximum"]["distance_nm"][:2], [5, np.hypot(5, 3)], rtol=1e-6)
-    np.testing.assert_allclose(asked["minimum"]["distance_nm"][0], 15, rtol=1e-6)
-    np.testing.assert_allclose(asked["speed"]["value"][:2], [230, 230])
-
-
 def test_waiting_aircraft_and_empty_slots_stay_as_they_are():
     columns = {"phase": [tr.WAITING, tr.TAXI, tr.APRON, tr.TAKEOFF], "altitude_ft": [2000.0] * 4}
     columns |= {"speed_kt": [0.0] * 4, "target_speed_kt": [250.0] * 4}
@@ -351,7 +321,7 @@ def test_compiled_and_uncompiled_agree():
     guide = decision(t, heading=kn.HEADING_GUIDES.index("assigned"), leg_frame=3).guidance
     compiled, _ = advance(scene, guide, PLACE)
     with jax.disable_jit():
-        plain, _ = kn.advance(scene, guide, kn.restriction_legs(PLACE), PLACE)
+        plain, _ = kn.advance(scene, guide, PLACE)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
         compiled.traffic,

@@ -10,8 +10,9 @@ import tests.wm.scenes as scenes
 from tests.wm import recordings as rc
 from wm.sector import commands
 from wm.sector import traffic as tr
-from wm.state import dynamics, features, labels
+from wm.state import features, labels
 from wm.state import kinematics as kn
+from wm.state import network as net
 
 PLACE = rc.airport()
 STEPS = 24
@@ -46,7 +47,7 @@ def test_the_recording_contains_what_the_tests_are_about(truth):
     assert {kn.HEADING_GUIDES[i] for i in np.unique(guide.heading)} == {"fix", "assigned"}
     assert {kn.ALTITUDE_GUIDES[i] for i in np.unique(guide.altitude)} == {"maximum", "assigned"}
     assert {kn.SPEED_GUIDES[i] for i in np.unique(guide.speed)} == {"restriction", "assigned", "keep"}
-    assert np.sum(guide.leg_frame < dynamics.NEVER) > 5
+    assert np.sum(guide.leg_frame < net.NEVER) > 5
 
 
 def test_heading_guides_and_leg_frames_are_read_back(rows, truth):
@@ -59,7 +60,7 @@ def test_heading_guides_and_leg_frames_are_read_back(rows, truth):
 def test_altitude_and_speed_guides_are_read_back(axis, rows, truth):
     _, decided = truth
     # A restriction is looked up at the start of a step; where the leg changes the label may see the next one.
-    same_leg = decided.guidance.leg_frame == dynamics.NEVER
+    same_leg = decided.guidance.leg_frame == net.NEVER
     read, flown = rows.labels[axis], getattr(decided.guidance, axis)
     np.testing.assert_array_equal(read[same_leg], flown[same_leg])
     assert same_leg.mean() > 0.8
@@ -70,8 +71,8 @@ def test_modes_and_phases_are_those_after_the_step(rows, flown):
     for name in ("altitude_mode", "heading_mode", "speed_mode"):
         np.testing.assert_array_equal(rows.labels[name], getattr(after, name))
     assert np.all(rows.labels["phase"] == -1)  # no phase changed: nothing to learn about which
-    assert np.all(rows.labels["phase_frame"] == dynamics.NEVER)
-    assert np.all(rows.labels["fate"] == dynamics.STAY)
+    assert np.all(rows.labels["phase_frame"] == net.NEVER)
+    assert np.all(rows.labels["fate"] == net.STAY)
     np.testing.assert_array_equal(rows.binary["autopilot"], after.autopilot)
 
 
@@ -94,7 +95,7 @@ def test_features_are_those_of_the_addressed_slot_after_its_command(rows, flown,
 
 def _names():
     scene = jax.tree.map(np.asarray, SCENE)
-    shapes = jax.eval_shape(lambda s: features.dynamics_features(s, kn.restriction_legs(PLACE), PLACE), scene)
+    shapes = jax.eval_shape(lambda s: features.dynamics_features(s, PLACE), scene)
     return list(shapes)
 
 
@@ -121,13 +122,13 @@ def test_fates_follow_from_events_and_from_who_is_left(flown):
     rows = labels.rows_of(changed, PLACE)
     fate = np.asarray(rows.labels["fate"])
     before, at, after = np.split(fate, [5 * rc.SLOTS, 6 * rc.SLOTS])
-    assert np.all(before == dynamics.STAY)
-    expected = [dynamics.LANDED, dynamics.LOST, dynamics.HANDED_OFF, dynamics.OFF_ROUTE, dynamics.BUST,
-                dynamics.CONTACT]  # fmt: skip
+    assert np.all(before == net.STAY)
+    expected = [net.LANDED, net.LOST, net.HANDED_OFF, net.OFF_ROUTE, net.BUST,
+                net.CONTACT]  # fmt: skip
     np.testing.assert_array_equal(at, expected)
     # Whoever has landed, vanished or been handed off gives no further rows: slot 5 is left.
     assert len(after) == STEPS - 6
-    assert np.all(after == dynamics.STAY)
+    assert np.all(after == net.STAY)
     gone = {name: np.asarray(v)[5 * rc.SLOTS : 5 * rc.SLOTS + 2] for name, v in rows.labels.items()}
     for name in ("heading", "altitude", "speed", "leg_frame", "phase_frame", "heading_mode"):
         assert np.all(gone[name] == -1), name
@@ -135,7 +136,7 @@ def test_fates_follow_from_events_and_from_who_is_left(flown):
 
 def test_a_slot_that_another_aircraft_takes_is_not_the_same_aircraft(flown):
     rows = labels.rows_of(edited(flown, 6, id={3: 999}), PLACE)
-    assert rows.labels["fate"].reshape(STEPS, -1)[5, 3] == dynamics.LOST
+    assert rows.labels["fate"].reshape(STEPS, -1)[5, 3] == net.LOST
     assert rows.labels["heading"].reshape(STEPS, -1)[5, 3] == -1
 
 
@@ -146,7 +147,7 @@ def test_phase_changes_are_labelled_with_their_frame(flown):
     phase, frame = (rows.labels[n].reshape(STEPS, -1) for n in ("phase", "phase_frame"))
     assert (phase[5, 2], frame[5, 2]) == (tr.APPROACH, 7)
     assert np.sum(phase >= 0) == 1
-    assert np.sum(frame < dynamics.NEVER) == 1
+    assert np.sum(frame < net.NEVER) == 1
 
 
 def test_route_ids_become_those_of_all_recordings_together(flown):

@@ -1,0 +1,170 @@
+"""Separation: which pairs of aircraft are too close, and when one loss of separation ends.
+
+Two rules, both counted: `raw` is 3 nm and 1,000 ft without exemption; `game` is the rule as openScope
+executes it (aircraft/AircraftConflict.js). The game's own violation flag never clears and never scores, so
+losses are counted here, on the sub-steps: one loss is one pair from entry until separated for 30 s.
+Letters: K sub-steps, N slots, D = N // 2: a pair of aircraft is an entry of `[D, N]`, see wm.sector.pairs.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from wm.sector import approach, pairs
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
+from wm.sector.traffic import FRAME_S, SubSteps, Traffic
+
+LATERAL_NM = 3.0
+VERTICAL_FT = 1000.0
+LOW_FT = 990.0  # the game ignores pairs with one below this height above the field
+YOUNG_S = 90.0  # ... or with one in its first 90 s
+DIVERGING_RAD = np.deg2rad(15.0)
+DIVERGING_SID_RAD = np.deg2rad(10.0)
+OPPOSITE_RAD = np.deg2rad(135.0)
+SEPARATED_FRAMES = round(30.0 / FRAME_S)  # a loss ends after 30 s of separation
+UNROLL = 5  # frames judged in one compiled loop body
+
+
+@struct.dataclass
+class PairTimers:
+    """Frames since each pair `[D, N]` last violated a rule, uint8, saturating at SEPARATED_FRAMES."""
+
+    game: jax.Array
+    raw: jax.Array
+
+
+def separated(slots: int) -> PairTimers:
+    """Timers of pairs that have violated nothing."""
+    apart = jnp.full((slots // 2, slots), SEPARATED_FRAMES, jnp.uint8)
+    return PairTimers(game=apart, raw=apart)
+
+
+@struct.dataclass
+class PairRule:
+    """What the separation rule asks of each aircraft `[..., N]` and pair `[..., D, N]` in a step."""
+
+    course: approach.Course
+    on_sid: jax.Array  # bool [..., N]
+    parallel_nm2: jax.Array  # squared minimum where both are established
+    elevation_ft: jax.Array  # []
+
+
+def pair_rule(traffic: Traffic, airport: Airport) -> PairRule:
+    """Look up everything of the rule that does not change from frame to frame."""
+    runway = jnp.maximum(traffic.runway, 0)
+    first, second = pairs.both_sides(runway)
+    parallel = airport.parallel_minimum_nm[first, second]
+    minimum = jnp.where((parallel >= 0) & (first != second), parallel, LATERAL_NM)
+    leg = jnp.clip(traffic.leg, 0, airport.route_on_sid.shape[1] - 1)
+    on_sid = airport.route_on_sid[jnp.maximum(traffic.route, 0), leg] & (traffic.route >= 0)
+    return PairRule(approach.course(traffic, airport), on_sid, minimum**2, airport.elevation_ft)
+
+
+def both(flag):
+    """Whether a flag `[..., N]` holds for both aircraft of each pair, `[..., D, N]`."""
+    first, second = pairs.both_sides(flag)
+    return first & second
+
+
+def _difference(value):
+    first, second = pairs.both_sides(value)
+    return second - first
+
+
+def exempt_by_course(dx, dy, tracks, headings, least_cosine):
+    """Whether courses diverge enough and one of a pair is past the point where their tracks cross.
+
+    (dx, dy): from the first aircraft of each pair to the second. tracks, headings: for the first and for the
+    second aircraft (sine, cosine) of its ground track and heading. Angles are compared by their cosines,
+    quotients by the sign of numerator times denominator.
+    """
+    (ax, ay), (bx, by) = tracks
+    determinant = bx * ay - by * ax
+    first = (dy * bx - dx * by) * determinant
+    second = (dy * ax - dx * ay) * determinant
+    (own_east, own_north), (other_east, other_north) = headings
+    cosine = own_east * other_east + own_north * other_north
+    crossing = (cosine <= least_cosine) & (cosine >= np.cos(OPPOSITE_RAD))
+    return crossing & ((first < 0) | (second < 0))
+
+
+def _directions(angle_rad):
+    """(sine, cosine) of an angle `[..., N]` for the first and for the second aircraft of every pair."""
+    return zip(*(pairs.both_sides(f(angle_rad)) for f in (jnp.sin, jnp.cos)), strict=True)
+
+
+def judge(s: SubSteps, airborne_s, rule: PairRule):
+    """Return (game, raw) violating pairs `[..., D, N]` of frames `[..., N]`.
+
+    raw is 3 nm and 1000 ft with no exemption; game adds the game's exemptions as executed
+    (parallel approaches, converging courses past their crossing, first 90 s, below 990 ft). Its
+    opposite-course exemption never fires: the distance change it tests is always zero.
+    """
+    dx, dy = _difference(s.x_nm), _difference(s.y_nm)
+    lateral2 = dx * dx + dy * dy
+    low = jnp.abs(_difference(s.altitude_ft)) < VERTICAL_FT
+    controllable, other = pairs.both_sides(s.controllable)
+    pair = both(s.present & (s.phase > tr.WAITING)) & (controllable | other) & low
+    pair = pair & pairs.once(s.x_nm.shape[-1])
+    raw = pair & (lateral2 < LATERAL_NM**2)
+
+    lined_up = approach.on_course(s.x_nm, s.y_nm, s.ground_track_rad, rule.course)
+    minimum2 = jnp.where(both(lined_up), rule.parallel_nm2, LATERAL_NM**2)
+    counted = (s.altitude_ft - rule.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
+    least = jnp.where(both(rule.on_sid), np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
+    tracks, headings = _directions(s.ground_track_rad), _directions(s.heading_rad)
+    exempt = exempt_by_course(dx, dy, tracks, headings, least)
+    return pair & (lateral2 < minimum2) & both(counted) & ~exempt, raw
+
+
+def count_frame(apart, losses, violating):
+    """Advance pair timers `apart` and loss counts by one frame; all `[D, N]`, the first two uint8.
+
+    A loss is one pair from entry until it has been separated for 30 s.
+    """
+    new = violating & (apart >= SEPARATED_FRAMES)
+    apart = jnp.where(violating, 0, jnp.minimum(apart + 1, SEPARATED_FRAMES)).astype(jnp.uint8)
+    return apart, losses + new.astype(jnp.uint8)
+
+
+def forget_changed(timers: PairTimers, same) -> PairTimers:
+    """Timers without those of pairs in which a slot has a new aircraft; `same [N]` bool."""
+    same_pair = both(same)
+    return jax.tree.map(lambda apart: jnp.where(same_pair, apart, SEPARATED_FRAMES), timers)
+
+
+def count_step(timers: PairTimers, before: Traffic, during: Traffic, sub: SubSteps, airport: Airport):
+    """Judge and count every frame of a step; return (losses by the game's rule, by the raw one, timers).
+
+    before, during: traffic `[N]` at the step's start, and with the aircraft that are new in it. One loop over
+    the frames does everything, so no array of pairs outlives its frame.
+    """
+    rule = pair_rule(during, airport)
+    age = jnp.where(during.airborne_s >= 0, during.airborne_s, -1e6)
+    none = jnp.zeros_like(timers.game)
+
+    def frame(word, now):
+        number, s = now
+        airborne_s = age + jnp.where(before.valid, number * FRAME_S, 0.0)
+        judged = judge(s, airborne_s, rule)
+        apart_game, game, apart_raw, raw = _unpack(word)
+        game = count_frame(apart_game, game, judged[0])
+        return _pack(*game, *count_frame(apart_raw, raw, judged[1])), None
+
+    frames = jnp.arange(1, sub.x_nm.shape[0] + 1)
+    word = _pack(timers.game, none, timers.raw, none)
+    word, _ = jax.lax.scan(frame, word, (frames, sub), unroll=UNROLL)
+    apart_game, game, apart_raw, raw = _unpack(word)
+    losses = [jnp.sum(count.astype(jnp.float32)) for count in (game, raw)]
+    return *losses, PairTimers(game=apart_game, raw=apart_raw)
+
+
+def _pack(*columns):
+    """Four uint8 arrays as one uint32: a loop that carries one array judges a pair only once."""
+    return sum(column.astype(jnp.uint32) << (8 * i) for i, column in enumerate(columns))
+
+
+def _unpack(word):
+    return [(word >> (8 * i)).astype(jnp.uint8) for i in range(4)]
