@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import wm.state.env  # noqa: F401  registers the environment
+import wm  # noqa: F401  registers the environment
 from configs import cli
 from configs.ppo import NetworkConfig, PPOConfig
 from launch.shared import parallel, records, runs

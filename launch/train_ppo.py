@@ -96,8 +96,6 @@ class Run:
 def make_environment(name: str, checkpoint: Path | None, airport: str | None):
     """(env, params) by gymnax id. Raises TrainingError for an unknown id."""
     if name not in gymnax.registered_envs:
-        import wm.state.env  # noqa: F401  registers OpenScopeWM-v0
-    if name not in gymnax.registered_envs:
         raise TrainingError(
             f"no environment called {name!r}; known are {', '.join(sorted(gymnax.registered_envs))}"
         )

@@ -36,7 +36,7 @@ class WorldModelEnv(gymnasium.Env):
 
     Args:
       model: a gymnax environment to play; None makes one.
-      options: as wm.state.env.make takes them (checkpoint, airport, sample, fields of EnvParams).
+      options: as wm.state.make.make takes them (checkpoint, airport, sample, fields of EnvParams).
 
     Raises CheckpointError where no such model can be loaded.
     """
@@ -89,7 +89,7 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
     step's info. The rest of `info` is that of WorldModelEnv with a leading E, each `key` with a mask
     `_key`, for every sector and of the step that has just been made. (RecordEpisodeStatistics of gymnasium
     1.3 leaves out the first step after such a restart.) E that is a multiple of four times the
-    ensemble's members is fastest, see wm.state.dynamics.
+    ensemble's members is fastest, see wm.state.network.
 
     Args:
       num_envs: E.

@@ -3,7 +3,7 @@
 Known physics only: rate limits, the wind triangle and the integration of position, in the
 game's order of operations (AircraftModel.updatePhysics: turn, altitude, speed, position with
 explicit Euler steps). Which target an aircraft follows, and when within the step it changes, is
-given by `Guidance`; that is what wm.state.dynamics learns. Letters: N aircraft, K frames.
+given by `Guidance`; that is what wm.state.network learns. Letters: N aircraft, K frames.
 """
 
 import jax

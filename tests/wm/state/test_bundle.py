@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-import wm.state.env
+import wm
 from tests.wm import recordings as rc
 from wm.sector import traffic as tr
 from wm.state import bundle, labels
+from wm.state.make import make
 from wm.store import checkpoints
 from wm.store.checkpoints import CheckpointError, CheckpointWarning
 
@@ -57,8 +58,8 @@ def refusal(directory, airport=None) -> str:
 
 
 def test_a_model_comes_back_exactly_as_saved_through_gymnax(saved, params):
-    model, loaded = gymnax.make(wm.state.env.NAME, checkpoint=saved)
-    assert model.name == wm.state.env.NAME
+    model, loaded = gymnax.make(wm.NAME, checkpoint=saved)
+    assert model.name == wm.NAME
     for (path, wanted), (other, found) in zip(
         *(jax.tree_util.tree_leaves_with_path(tree) for tree in (params, loaded)), strict=True
     ):
@@ -78,21 +79,21 @@ def test_one_airport_can_be_loaded_alone(saved, params):
 
 
 def test_options_of_the_environment_are_fields_of_its_parameters(saved):
-    model = wm.state.env.make(saved, airport="aaaa", sample=False, traffic_high=1.5, max_steps_in_episode=7)
+    model = make(saved, airport="aaaa", sample=False, traffic_high=1.5, max_steps_in_episode=7)
     params = model.default_params
     assert (params.traffic_low, params.traffic_high, params.max_steps_in_episode) == (1.0, 1.5, 7)
     with pytest.raises(TypeError, match="trafic_high"):
-        wm.state.env.make(saved, trafic_high=1.5)
+        make(saved, trafic_high=1.5)
 
 
 def test_episodes_begin_before_the_time_limit(saved, params):
     begun = np.round(np.asarray(params.rows.scene.time_s) / tr.STEP_S)
     limit = int(np.sort(begun)[len(begun) // 2])
-    rows = wm.state.env.make(saved, max_steps_in_episode=limit).default_params.rows
+    rows = make(saved, max_steps_in_episode=limit).default_params.rows
     assert 0 < len(rows.airport_id) == np.sum(begun < limit) < len(begun)
     assert np.all(rows.scene.time_s < limit * tr.STEP_S)
     with pytest.raises(ValueError, match="before every recorded state: raise it"):
-        wm.state.env.make(saved, max_steps_in_episode=0)
+        make(saved, max_steps_in_episode=0)
 
 
 def test_a_model_with_other_columns_is_refused(params, tmp_path, monkeypatch):
