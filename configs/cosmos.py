@@ -12,14 +12,11 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from configs.values import above, at_least, not_empty, require, within
+
 Dtype = Literal["float32", "bfloat16"]
 Backend = Literal["pmap", "shard_map", "fsdp"]
 Remat = Literal["none", "full", "dots", "dots+attention"]
-
-
-def _require(condition: bool, name: str, value, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}, must be {expected}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,21 +47,14 @@ class OptimizerConfig:
     ema: Dtype = "bfloat16"
 
     def __post_init__(self):
-        for name in ("learning_rate", "action_learning_rate_scale", "epsilon", "max_grad_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
+        above(self, 0, "learning_rate", "action_learning_rate_scale", "epsilon", "max_grad_norm")
+        at_least(self, 1, "accumulate", "steps")
+        at_least(self, 0, "warmup", "weight_decay")
+        within(self, 0, 1, "final_share")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
-        _require(self.accumulate > 0, "accumulate", self.accumulate, "a positive integer")
-        _require(self.warmup >= 0, "warmup", self.warmup, "zero or more")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "zero or more")
-        _require(0 <= self.final_share <= 1, "final_share", self.final_share, "between 0 and 1")
-        _require(self.steps is None or self.steps > 0, "steps", self.steps, "positive or None")
-        _require(
-            self.ema_decay is None or 0 < self.ema_decay < 1,
-            "ema_decay",
-            self.ema_decay,
-            "between 0 and 1, or None",
-        )
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
+        decay = self.ema_decay
+        require(decay is None or 0 < decay < 1, "ema_decay", decay, "between 0 and 1, or None")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +68,9 @@ class LoRAConfig:
     """Parameters that are learned whole."""
 
     def __post_init__(self):
-        _require(self.rank > 0, "lora.rank", self.rank, "a positive integer")
-        _require(self.alpha > 0, "lora.alpha", self.alpha, "positive")
-        _require(bool(self.targets), "lora.targets", self.targets, "one expression or more")
+        at_least(self, 1, "rank", prefix="lora.")
+        above(self, 0, "alpha", prefix="lora.")
+        not_empty(self, "targets")
 
     @property
     def scale(self) -> float:
@@ -138,18 +128,15 @@ class Finetune:
     lora: LoRAConfig = LoRAConfig()
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "given", "epochs", "batch", "pictures", "sampler_steps"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
-        _require(self.save_every > 0, "save_every", self.save_every, "a positive integer")
-        _require(self.holdout > 1, "holdout", self.holdout, "at least 2: actions are exchanged between them")
-        _require(self.shift > 0, "shift", self.shift, "positive")
-        _require(0 <= self.shortcut_share < 1, "shortcut_share", self.shortcut_share, "in [0, 1)")
-        _require(
-            self.shortcut_share == 0 or self.optimizer.ema_decay is not None,
-            "optimizer.ema_decay",
-            None,
-            "set for a shortcut_share: the running mean is what steps are learned from",
-        )
+        at_least(self, 1, "frames", "height", "width", "given", "epochs", "batch", "pictures")
+        at_least(self, 1, "sampler_steps", "save_every", "devices")
+        above(self, 0, "shift", "minutes")
+        require(self.holdout > 1, "holdout", self.holdout, "at least 2: actions are exchanged between them")
+        share = self.shortcut_share
+        require(0 <= share < 1, "shortcut_share", share, "at least 0 and below 1")
+        mean = self.optimizer.ema_decay
+        wanted = "set for a shortcut_share: the running mean is what steps are learned from"
+        require(share == 0 or mean is not None, "optimizer.ema_decay", mean, wanted)
 
 
 Part = Literal["train_256", "train_512", "lora_256", "scaling", "generate"]
@@ -191,10 +178,9 @@ class Bench:
     """Merge the figures into launch/records/<record>.json."""
 
     def __post_init__(self):
-        for name in ("frames", "batch_256", "batch_512", "batch_lora", "batch_generate", "steps"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
-        _require(self.repeats >= 3, "repeats", self.repeats, "at least 3")
-        _require(bool(self.parts), "parts", self.parts, f"one or more of {', '.join(PARTS)}")
+        at_least(self, 1, "frames", "batch_256", "batch_512", "batch_lora", "batch_generate", "steps")
+        at_least(self, 3, "repeats")
+        require(bool(self.parts), "parts", self.parts, f"one or more of {', '.join(PARTS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,10 +232,9 @@ class Shapes:
     )
 
     def __post_init__(self):
-        for name in ("clips", "vae_clips", "vae_steps", "vae_batch", "epochs", "batch", "sampler_steps"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
-        _require(self.test > 1, "test", self.test, "at least 2")
-        _require(
-            self.vae_clips <= self.clips, "vae_clips", self.vae_clips, f"at most {self.clips}, all there are"
-        )
-        _require(self.vae_frames <= self.frames, "vae_frames", self.vae_frames, f"at most {self.frames}")
+        at_least(self, 1, "clips", "vae_clips", "vae_steps", "vae_batch", "epochs", "batch", "sampler_steps")
+        at_least(self, 2, "test")
+        few = self.vae_clips <= self.clips
+        require(few, "vae_clips", self.vae_clips, f"at most {self.clips}, all there are")
+        short = self.vae_frames <= self.frames
+        require(short, "vae_frames", self.vae_frames, f"at most {self.frames}")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from configs.values import above, at_least, require
+
 DeviceName = Literal["H200", "H100", "A100", "B200", "RTX 5090", "RTX 4090"]
 
 
@@ -35,12 +37,10 @@ class Info:
     """... that decoding reaches."""
 
     def __post_init__(self):
-        for name in ("frames", "height", "width", "devices", "steps", "lora_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        at_least(self, 1, "frames", "height", "width", "devices", "steps", "lora_rank")
         for name in ("train_share", "forward_share", "autoencoder_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0 and at most 1")
+            value = getattr(self, name)
+            require(0 < value <= 1, name, value, "above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ class Generate:
     """A new folder in runs if left out."""
 
     def __post_init__(self):
-        if self.fps <= 0:
-            raise ValueError(f"fps is {self.fps}, must be positive")
+        above(self, 0, "fps")
+        at_least(self, 1, "given")
         if (self.height is None) != (self.width is None):
             raise ValueError("give both height and width, or neither")
-        if self.given < 1:
-            raise ValueError(f"given is {self.given}, must be at least 1")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.recording import Wind
+from configs.values import at_least, not_empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +46,8 @@ class EvaluationConfig:
     """Merge the figures into launch/records/<record>.json; full hours on test seeds only."""
 
     def __post_init__(self):
-        for name in ("episodes", "minutes", "slots", "pages"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        if not self.policies:
-            raise ValueError("policies is empty, must name at least one")
+        at_least(self, 1, "episodes", "minutes", "slots", "pages")
+        not_empty(self, "policies")
         if self.episodes > 100_000:
             raise ValueError(f"episodes is {self.episodes}, must be at most 100000, the test seeds there are")
         if not 0 <= self.traffic <= 10 or (self.where != "model" and self.traffic % 0.5):

@@ -15,6 +15,8 @@ Each writes results.json into a run folder. Times are with a game on the same ma
 import dataclasses
 from pathlib import Path
 
+from configs.values import above, not_empty, require
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -30,15 +32,9 @@ class Check:
     """Length of an episode (game time); records take full hours only."""
 
     def __post_init__(self):
-        _positive(self, "minutes")
+        above(self, 0, "minutes")
         if self.record and self.minutes != Check.minutes and not isinstance(self, Kill | Faults):
             raise ValueError("record takes only full hours: leave out --minutes")
-
-
-def _positive(config: Check, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise ValueError(f"{name} is {getattr(config, name)}, must be more than 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +56,8 @@ class Replay(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "hours")
-        if not self.airports:
-            raise ValueError("airports is empty, must name at least one")
+        above(self, 0, "hours")
+        not_empty(self, "airports")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +79,9 @@ class Speed(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "hours", "window", "picture_px")
-        if self.window > 12 * self.minutes:
-            raise ValueError(f"window is {self.window}, must be at most {12 * self.minutes}, an episode")
+        above(self, 0, "hours", "window", "picture_px")
+        fits = self.window <= 12 * self.minutes
+        require(fits, "window", self.window, f"at most {12 * self.minutes}, an episode")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +108,7 @@ class Kill(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "kills", "episodes", "workers", "window_s")
+        above(self, 0, "kills", "episodes", "workers", "window_s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +125,10 @@ class Timing(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "episodes", "pages")
-        if not self.policies:
-            raise ValueError("policies is empty, must name at least one")
-        if self.frames_per_s % 2 or self.frames_per_s < 4:
-            raise ValueError(f"frames_per_s is {self.frames_per_s}, must be an even number of 4 or more")
+        above(self, 0, "episodes", "pages")
+        not_empty(self, "policies")
+        even = self.frames_per_s % 2 == 0 and self.frames_per_s >= 4
+        require(even, "frames_per_s", self.frames_per_s, "an even number of 4 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,9 +152,8 @@ class Faults(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "episodes", "workers", "times")
-        if not self.faults:
-            raise ValueError("faults is empty, must name at least one")
+        above(self, 0, "episodes", "workers", "times")
+        not_empty(self, "faults")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +169,7 @@ class Soak(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "hours", "picture_px", "pages")
+        above(self, 0, "hours", "picture_px", "pages")
         if self.record and self.hours < Soak.hours:
             raise ValueError("record takes two hours or more: leave out --hours")
 
@@ -194,4 +187,4 @@ class Plan(Check):
 
     def __post_init__(self):
         super().__post_init__()
-        _positive(self, "workers", "pages")
+        above(self, 0, "workers", "pages")

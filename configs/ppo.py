@@ -9,6 +9,8 @@ and a forward pass costs about 3 MFLOP. `CARTPOLE` shows that the same file solv
 import math
 from dataclasses import dataclass, field
 
+from configs.values import above, at_least, require, within
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -21,15 +23,11 @@ class NetworkConfig:
     dtype: str = "bfloat16"  # of the trunk
 
     def __post_init__(self):
-        _require(self.width > 0, "network.width", self.width, "a positive integer")
-        _require(self.blocks >= 0, "network.blocks", self.blocks, "zero or more")
-        _require(
-            self.heads > 0 and self.width % self.heads == 0,
-            "network.heads",
-            self.heads,
-            f"a divisor of width {self.width}",
-        )
-        _require(self.dtype in ("bfloat16", "float32"), "network.dtype", self.dtype, "bfloat16 or float32")
+        at_least(self, 1, "width", "heads", prefix="network.")
+        at_least(self, 0, "blocks", prefix="network.")
+        divides = self.width % self.heads == 0
+        require(divides, "network.heads", self.heads, f"a divisor of width {self.width}")
+        require(self.dtype in ("bfloat16", "float32"), "network.dtype", self.dtype, "bfloat16 or float32")
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,10 @@ class CloneConfig:
     student_share: float = 0.5
 
     def __post_init__(self):
-        _require(self.updates >= 0, "clone.updates", self.updates, "zero or more")
-        _require(self.epochs > 0, "clone.epochs", self.epochs, "a positive integer")
-        _require(self.learning_rate > 0, "clone.learning_rate", self.learning_rate, "positive")
-        _require(0 <= self.student_share <= 1, "clone.student_share", self.student_share, "between 0 and 1")
+        at_least(self, 0, "updates", prefix="clone.")
+        at_least(self, 1, "epochs", prefix="clone.")
+        above(self, 0, "learning_rate", prefix="clone.")
+        within(self, 0, 1, "student_share", prefix="clone.")
 
 
 @dataclass(frozen=True)
@@ -83,37 +81,18 @@ class PPOConfig:
     clone: CloneConfig = field(default_factory=CloneConfig)
 
     def __post_init__(self):
-        for name in ("total_steps", "num_envs", "rollout_length", "epochs", "minibatches", "chunk"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
+        at_least(self, 1, "total_steps", "num_envs", "rollout_length", "epochs", "minibatches", "chunk")
         batch = self.num_envs * self.rollout_length
-        _require(
-            batch % self.minibatches == 0,
-            "minibatches",
-            self.minibatches,
-            f"a divisor of the {batch} steps of a rollout",
-        )
-        for name in ("learning_rate", "clip", "max_grad_norm"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "positive")
-        for name in ("gamma", "gae_lambda"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "between 0 and 1")
-        for name in ("entropy_coef", "value_coef", "shaping_weight"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
-        _require(
-            self.reward_scale is None or self.reward_scale > 0,
-            "reward_scale",
-            self.reward_scale,
-            "positive or None",
-        )
+        divides = batch % self.minibatches == 0
+        require(divides, "minibatches", self.minibatches, f"a divisor of the {batch} steps of a rollout")
+        above(self, 0, "learning_rate", "clip", "max_grad_norm", "reward_scale")
+        within(self, 0, 1, "gamma", "gae_lambda")
+        at_least(self, 0, "entropy_coef", "value_coef", "shaping_weight")
 
     def updates(self, devices: int) -> int:
         """Updates in a run: total_steps on that many devices, rounded up to whole chunks."""
         per_chunk = self.num_envs * self.rollout_length * devices * self.chunk
         return math.ceil(self.total_steps / per_chunk) * self.chunk
-
-
-def _require(condition: bool, name: str, value, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}, must be {expected}")
 
 
 OPENSCOPE = PPOConfig()

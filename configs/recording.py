@@ -20,6 +20,8 @@ played well, badly, dangerously and not at all, in thin and in thick traffic and
 import dataclasses
 from pathlib import Path
 
+from configs.values import at_least, not_empty, require, within
+
 
 @dataclasses.dataclass(frozen=True)
 class Wind:
@@ -31,8 +33,7 @@ class Wind:
     def __post_init__(self):
         if not 10 <= self.from_deg <= 360 or self.from_deg % 10:
             raise ValueError(f"from_deg is {self.from_deg}, must be 10 to 360 in steps of 10")
-        if not 0 <= self.speed_kt <= 25:
-            raise ValueError(f"speed_kt is {self.speed_kt}, must be 0 to 25")
+        within(self, 0, 25, "speed_kt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,19 +78,13 @@ class RecordingConfig:
     """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
 
     def __post_init__(self):
-        for name in ("episodes", "workers", "pages", "slots"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("airports", "policies", "traffic", "winds"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty, must name at least one")
+        at_least(self, 1, "episodes", "workers", "pages", "slots")
+        not_empty(self, "airports", "policies", "traffic", "winds")
         for rate in self.traffic:
             if not 0 <= rate <= 10 or rate % 0.5:
                 raise ValueError(f"traffic holds {rate}, must be 0 to 10 in steps of 0.5")
-        if self.pictures not in (1, 2, 5, 10):
-            raise ValueError(f"pictures is {self.pictures}, must be 1, 2, 5 or 10 a decision")
-        if self.picture_px is not None and not 64 <= self.picture_px <= 4096:
-            raise ValueError(f"picture_px is {self.picture_px}, must be 64 to 4096")
+        require(self.pictures in (1, 2, 5, 10), "pictures", self.pictures, "1, 2, 5 or 10 a decision")
+        within(self, 64, 4096, "picture_px")
         if self.share and not 0 <= self.share[0] < self.share[1]:
             raise ValueError(f"share is {self.share}, must be a number and how many there are, such as 0 4")
         if self.minutes <= 0 or self.minutes * 12 % 1:

@@ -8,6 +8,8 @@ An hour of all 64 takes about half an hour of one core, twenty minutes of each a
 import dataclasses
 from pathlib import Path
 
+from configs.values import above
+
 
 @dataclasses.dataclass(frozen=True)
 class SurveyConfig:
@@ -26,7 +28,6 @@ class SurveyConfig:
     """Folder for results.json, table and picture; a new one below runs/ if left out."""
 
     def __post_init__(self):
-        if self.minutes <= 0:
-            raise ValueError(f"minutes is {self.minutes}, must be more than 0")
+        above(self, 0, "minutes")
         if self.record and self.airports:
             raise ValueError("record takes only surveys of all airports: leave out --airports")

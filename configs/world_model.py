@@ -10,6 +10,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from configs.values import above, at_least, not_empty, require
+
 
 @dataclasses.dataclass(frozen=True)
 class WorldModelConfig:
@@ -34,15 +36,9 @@ class WorldModelConfig:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("members", "width", "blocks", "steps", "batch", "inner", "slots", "rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("data", "test"):
-            if missing := [path for path in getattr(self, name) if not path.exists()]:
-                raise ValueError(f"{name} names {missing[0]}, which isn't there")
-        if not self.airports:
-            raise ValueError("airports is empty, must name at least one")
-        if self.steps % self.inner:
-            raise ValueError(f"steps is {self.steps}, must be a multiple of inner, {self.inner}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}, must be positive")
+        at_least(self, 1, "members", "width", "blocks", "steps", "batch", "inner", "slots", "rows")
+        at_least(self, 1, "save_every")
+        above(self, 0, "learning_rate")
+        not_empty(self, "airports")
+        whole = self.steps % self.inner == 0
+        require(whole, "steps", self.steps, f"a multiple of inner, {self.inner}")

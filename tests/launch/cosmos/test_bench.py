@@ -61,7 +61,7 @@ def test_random_weights_have_the_models_shapes_and_scale():
     ("argv", "message"),
     [
         (["--repeats", "2"], "repeats is 2, must be at least 3"),
-        (["--batch-256", "0"], "batch_256 is 0, must be a positive integer"),
+        (["--batch-256", "0"], "batch_256 is 0, must be at least 1"),
         (["--parts", "nothing"], "train_256"),
     ],
 )
