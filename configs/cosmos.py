@@ -89,6 +89,9 @@ class Finetune:
     """Folder of an autoencoder's converted weights."""
     directory: Path
     """Run folder; must be new unless --resume is given."""
+    latents: Path | None = None
+    """Folder that keeps the encoded clips; left out: .latents beside the clips, or in the run folder where
+    the clips can't be written to."""
     init: Path | None = None
     """Folder of converted weights to start from; left out: random weights of --model."""
     model: str = "predict2.5-2b-action"

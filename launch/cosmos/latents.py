@@ -4,14 +4,17 @@
                                   actions.npy   float32 (clips, n, A), as in the clips
                                   index.json    names of the clips, and what made them
 
-The fingerprint is of every byte of the clips and of the autoencoder's configuration and weights, so another
-autoencoder or a changed clip is encoded anew. A folder gets its name when it is whole.
+Where the clips can't be written to, they are kept in `.latents` of the run folder instead. The fingerprint is
+of every byte of the clips and of the autoencoder's configuration and weights, so another autoencoder or a
+changed clip is encoded anew. A folder gets its name when it is whole.
 """
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import cli
+from configs.cosmos import Finetune
 from launch.shared import runs
 from wm.cosmos.networks.config import ModelConfig
 from wm.cosmos.training import clips, cost
 from wm.cosmos.training.clips import Shape
+from wm.store import listing
 from wm.store.provenance import write_json
 
 
@@ -40,22 +45,54 @@ class Latents:
         return len(self.names)
 
 
-def prepare(data: Path, model: ModelConfig, vae_params: Any, frames: int, height: int, width: int) -> Latents:
-    """Latents of every clip in `data`, from its cache or encoded now with a progress line.
+def prepare(config: Finetune, model: ModelConfig, vae_params: Any) -> Latents:
+    """Latents of every clip in the run's data, kept from an earlier run or encoded now with a progress line.
 
     Raises:
       ClipError: no clips, or one of another size, frame count or action width than asked for, by name.
       ValueError: the autoencoder takes no clips of that size.
+      OSError: there is no folder that latents can be written to, or no room.
     """
-    model.latent_frames(frames), model.latent_size(height, width)
+    data, size = config.data, (config.frames, config.height, config.width)
+    model.latent_frames(size[0]), model.latent_size(*size[1:])
     paths = clips.find(data)
-    shape = Shape(frames, height, width, clips.read(paths[0]).actions.shape[1])
+    if line := listing.passed_over(data, clips.passed_over(data)):
+        _say(line)
+    shape = Shape(*size, clips.read(paths[0]).actions.shape[1])
     fingerprint = clips.fingerprint(paths, str(cli.to_json(model.vae)), params_hash(vae_params), str(shape))
-    folder = data / ".latents" / fingerprint
-    if not folder.is_dir():
+    places = [config.latents] if config.latents else [data / clips.LATENTS, config.directory / clips.LATENTS]
+    folder = next((place / fingerprint for place in places if (place / fingerprint).is_dir()), None)
+    if folder is None:
+        folder = writable(places) / fingerprint
         _encode(folder, paths, shape, model, vae_params)
     arrays = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("latents", "actions")]
     return Latents(tuple(path.name for path in paths), *arrays, fingerprint)
+
+
+def writable(places: Sequence[Path]) -> Path:
+    """The first of these folders that a file can be written to; it is made, and said if it isn't the first.
+
+    Raises:
+      OSError: none of them; the message tells of the last.
+    """
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            reason = error
+            continue
+        if place != places[0]:
+            _say(f"{places[0]} can't be written to: latents are kept in {place}")
+        return place
+    raise OSError(f"{places[-1]} can't be written to ({reason.strerror}); name a folder for --latents")
+
+
+@cache
+def _say(line: str) -> None:
+    """Prints a line, once in a process that prepares the same clips several times."""
+    print(line, flush=True)
 
 
 def part_of(frames: int, height: int, width: int) -> int:

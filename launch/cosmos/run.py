@@ -67,7 +67,7 @@ class Run:
     def record(self) -> dict:
         """The configuration as plain JSON. What may differ on resuming is left out."""
         asked = cli.to_json(self.config)
-        for name in ("directory", "resume", "save_every", "minutes"):
+        for name in ("directory", "latents", "resume", "save_every", "minutes"):
             del asked[name]
         data = {"data": self.data.fingerprint, "devices": self.devices * jax.process_count()}
         return {**asked, **data, "model": cli.to_json(self.model), "normaliser": asdict(self.normaliser)}
@@ -111,7 +111,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
         raise FinetuneError("on several hosts leave out --devices and take --backend pmap or shard_map")
     coder, start = models.load(config.vae), _start(config)
     model = replace(start.config, vae=coder.config)
-    data = prepare(config.data, model, coder.params, config.frames, config.height, config.width)
+    data = prepare(config, model, coder.params)
     model = _with_actions(model, data.actions.shape[-1], config.shortcut_share > 0)
     clips = Clips(_network(model, config), _context(config, start), config.given, model.parametrisation)
     run = Run(

@@ -1,6 +1,7 @@
 """A fine-tuning run of a tiny model: what it leaves behind, that it resumes to the bit, what it refuses."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -161,6 +162,43 @@ def test_what_cannot_be_trained_is_refused(folder, change, message):
     with pytest.raises(ValueError, match=message):
         train(options(folder, "refused", **change))
     assert not (folder / "refused").exists()
+
+
+def copied(folder, root):
+    """The clips in a folder of their own, beside which a file lies where their latents would be kept."""
+    shutil.copytree(folder / "clips", root / "clips", ignore=shutil.ignore_patterns(".*"))
+    (root / "clips" / ".latents").touch()
+    return root / "clips"
+
+
+def test_clips_that_cannot_be_written_to_are_encoded_into_the_run_folder(folder, tmp_path, capsys):
+    data = copied(folder, tmp_path)
+    (data / "._00.npz").write_bytes(b"\0\5\26\7")
+    asked = options(folder, "", data=data, directory=tmp_path / "run")
+    run, _ = cosmos_run.make(asked)
+    assert (tmp_path / "run" / ".latents" / run.data.fingerprint / "latents.npy").is_file()
+    assert capsys.readouterr().out.splitlines() == [
+        f"passed over in {data}: ._00.npz",
+        f"{data}/.latents can't be written to: latents are kept in {tmp_path}/run/.latents",
+    ]
+    assert len(run.data) == CLIPS
+    again, _ = cosmos_run.make(asked)  # they are found there, and nothing is said or written again
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(again.data.latents, run.data.latents)
+
+
+def test_latents_are_kept_where_the_option_says(folder, tmp_path):
+    asked = options(folder, "", data=copied(folder, tmp_path), latents=tmp_path / "kept")
+    run, _ = cosmos_run.make(asked)
+    assert (tmp_path / "kept" / run.data.fingerprint / "latents.npy").is_file()
+    assert "latents" not in run.record()
+
+
+def test_nowhere_to_keep_latents_is_said_in_one_line(folder, tmp_path):
+    (tmp_path / "file").touch()
+    asked = options(folder, "", data=copied(folder, tmp_path), directory=tmp_path / "file" / "run")
+    with pytest.raises(OSError, match=r"run/\.latents can't be written to \(Not a directory\); name a"):
+        cosmos_run.make(asked)
 
 
 def test_weights_of_another_model_are_refused_by_name():

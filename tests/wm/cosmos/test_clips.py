@@ -133,3 +133,35 @@ def test_frames_and_video_are_inverse():
     video = clips.to_video(frames)
     assert (video.min(), video.max()) == (-1, 1)
     np.testing.assert_array_equal(clips.to_frames(video), frames)
+
+
+def test_frames_and_clips_come_in_the_order_of_their_numbers(tmp_path):
+    """Twelve frames called 0.png to 11.png, each as bright as its number, in clips called 1, 2 and 10."""
+    for name in ("10", "2", "1"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number in reversed(range(12)):
+            cv2.imwrite(str(folder / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
+        np.savetxt(folder / "actions.csv", np.arange(11)[:, None], delimiter=",")
+    assert [path.name for path in clips.find(tmp_path)] == ["1", "2", "10"]
+    clip = clips.read(tmp_path / "2")
+    assert clip.frames[:, 0, 0, 0].tolist() == list(range(12))
+    assert clip.actions[:, 0].tolist() == list(range(11))
+
+
+def test_hidden_and_foreign_files_are_passed_over(tmp_path):
+    clips.write(tmp_path / "a.npz", made())
+    folder = tmp_path / "b"
+    folder.mkdir()
+    for number, frame in enumerate(made(seed=1).frames):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    np.savetxt(folder / "actions.csv", made(seed=1).actions, delimiter=",")
+    before = clips.fingerprint(clips.find(tmp_path))
+    (tmp_path / ".latents").mkdir()
+    strangers = ["._a.npz", ".DS_Store", "notes.txt", "b/._0.png", "b/.DS_Store"]
+    for name in strangers:
+        (tmp_path / name).write_bytes(b"\0\5\26\7")  # how such a copy of a Mac begins
+    assert [path.name for path in clips.find(tmp_path)] == ["a.npz", "b"]
+    assert len(clips.read(folder).frames) == 5
+    assert clips.fingerprint(clips.find(tmp_path)) == before
+    assert {str(path.relative_to(tmp_path)) for path in clips.passed_over(tmp_path)} == set(strangers)

@@ -1,6 +1,7 @@
 """Clips with actions on disk, and the scale of their actions.
 
-A data set is a folder with one entry per clip, in either form, in the order of their names:
+A data set is a folder with one entry per clip, in either form, in the order of their names. Numbers in names
+count as numbers (2 comes before 10), and hidden files are passed over:
 
     clip-0001.npz        "frames" uint8 (F, H, W, 3), RGB; "actions" float32 (F - 1, A)
     clip-0002/           video.mp4 (or frames as *.png, in the order of their names), and
@@ -20,6 +21,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from wm.store import listing
+
+LATENTS = ".latents"  # in a data set: its clips encoded, see launch.cosmos.latents
 
 
 class ClipError(ValueError):
@@ -82,14 +87,23 @@ def find(folder: Path) -> list[Path]:
         raise ClipError(
             f"{folder} is not a folder; name one that holds clips (see wm/cosmos/training/clips.py)"
         )
-    clips = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix == ".npz" or (path.is_dir() and (path / "actions.csv").exists())
-    )
+    clips = [path for path in listing.visible(folder) if _is_clip(path)]
     if not clips:
         raise ClipError(f"{folder} holds no clip: neither *.npz nor folders with actions.csv")
     return clips
+
+
+def passed_over(folder: Path) -> list[Path]:
+    """What lies in a data set and is no part of a clip; the latents that are kept there aren't counted."""
+    others = [path for path in folder.iterdir() if path.name.startswith(".") or not _is_clip(path)]
+    for clip in listing.visible(folder):
+        if clip.is_dir() and _is_clip(clip):
+            others += [path for path in clip.iterdir() if path.name.startswith(".")]
+    return [path for path in others if path.name != LATENTS]
+
+
+def _is_clip(path: Path) -> bool:
+    return path.suffix == ".npz" or (path.is_dir() and (path / "actions.csv").exists())
 
 
 def read(path: Path) -> Clip:
@@ -140,7 +154,7 @@ def fingerprint(paths: Sequence[Path], *parts: str) -> str:
     """Hash (16 hex digits) of the clips' names and bytes and of `parts`; what a cache of them is named by."""
     digest = hashlib.sha256()
     for path in paths:
-        for file in [path] if path.is_file() else sorted(path.iterdir()):
+        for file in [path] if path.is_file() else listing.visible(path):
             digest.update(f"{path.name}/{file.name}\0".encode())
             with open(file, "rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -178,9 +192,10 @@ def _read_csv(path: Path) -> np.ndarray:
 
 def _read_frames(path: Path) -> np.ndarray:
     video = path / "video.mp4"
-    frames = (
-        _read_video(video) if video.exists() else [cv2.imread(str(png)) for png in sorted(path.glob("*.png"))]
-    )
+    if video.exists():
+        frames = _read_video(video)
+    else:
+        frames = [cv2.imread(str(file)) for file in listing.visible(path) if file.suffix == ".png"]
     if not frames or any(frame is None for frame in frames):
         raise ClipError(f"{path}: no readable video.mp4 and no readable *.png frames")
     if len({frame.shape for frame in frames}) > 1:
