@@ -18,7 +18,8 @@ class EvaluationConfig:
     """Options of launch.eval_policy; all policies play the same seeds."""
 
     policies: tuple[str, ...] = ("noop", "expert")
-    """noop, random, expert, perturbed, or the folder of a PPO run or of its policy."""
+    """noop, random, expert, perturbed, shipped (the project's controller), or the folder of a training run or
+    of its policy."""
     where: Literal["real", "model", "both"] = "real"
     airport: str = "kabq"
     episodes: int = 20

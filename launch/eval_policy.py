@@ -3,8 +3,9 @@
     python -m launch.eval_policy --policies noop expert --url http://localhost:3003
     python -m launch.eval_policy --policies noop expert runs/ppo --where both --checkpoint runs/wm/model
 
-All policies play the same seeds. Writes results.json (every episode and all figures), table.md and radar.png;
-finished episodes are kept in --cache, and the same command goes on after a stop. See configs/evaluation.py.
+All policies play the same seeds; one that the game itself fails with is left out and counted. Writes
+results.json (every episode and all figures), table.md and radar.png; finished episodes are kept in --cache,
+and the same command goes on after a stop. See configs/evaluation.py.
 """
 
 import dataclasses
@@ -15,8 +16,9 @@ from collect.browser import GameError
 from collect.dataset import SEEDS
 from configs import cli
 from configs.evaluation import EvaluationConfig
-from launch.shared import episodes, radar, records, runs, scoreboard
-from launch.shared.episodes import Contestant, EvaluationError, World
+from launch.shared import episodes, players, radar, records, runs, scoreboard
+from launch.shared.episodes import EvaluationError, World
+from launch.shared.players import TRAINED, Player
 from wm.store.checkpoints import CheckpointError
 
 YARDSTICKS = ("noop", "expert")
@@ -28,15 +30,15 @@ def seeds_of(config: EvaluationConfig) -> range:
     return range(low, low + config.episodes)
 
 
-def contestants(config: EvaluationConfig) -> list[Contestant]:
-    """The policies to play; trained ones are called policy, policy_2, ..."""
+def players_of(config: EvaluationConfig) -> list[Player]:
+    """Who plays; trained policies are called policy, policy_2, ..."""
     found, trained = [], 0
     for given in dict.fromkeys(config.policies):
-        one = episodes.contestant(given, config.slots)
-        if one.name == "policy":
+        player = players.make(given, config.slots)
+        if player.name == TRAINED:
             trained += 1
-            one = dataclasses.replace(one, name="policy" if trained == 1 else f"policy_{trained}")
-        found.append(one)
+            player.name = TRAINED if trained == 1 else f"{TRAINED}_{trained}"
+        found.append(player)
     return found
 
 
@@ -46,12 +48,12 @@ def worlds(config: EvaluationConfig) -> list[World]:
     return [make(config) for name, make in makers.items() if config.where in (name, "both")]
 
 
-def collect_board(config: EvaluationConfig, world: World, players: list[Contestant]) -> scoreboard.Board:
+def collect_board(config: EvaluationConfig, world: World, chosen: list[Player]) -> scoreboard.Board:
     """Finished episodes of all players, and of the yardsticks where the cache has them."""
     board = {}
-    named = {player.name: player for player in players}
+    named = {player.name: player for player in chosen}
     for name in YARDSTICKS:
-        named.setdefault(name, episodes.contestant(name, config.slots))
+        named.setdefault(name, players.make(name, config.slots))
     for name, player in named.items():
         found = {seed: episodes.read(world.path(config, player, seed)) for seed in seeds_of(config)}
         board[name] = {seed: episode for seed, episode in found.items() if episode is not None}
@@ -74,10 +76,15 @@ def evaluate(config: EvaluationConfig) -> dict:
     Raises GameError, CheckpointError, EvaluationError or ValueError, in one line.
     """
     config = dataclasses.replace(config, airport=config.airport.lower())
-    players, places = contestants(config), worlds(config)
+    chosen, places = players_of(config), worlds(config)
     seeds = seeds_of(config)
-    episodes.play_all(config, {world.name: world for world in places}, players, seeds)
-    boards = {world.name: collect_board(config, world, players) for world in places}
+    episodes.play_all(config, {world.name: world for world in places}, chosen, seeds)
+    boards = {world.name: collect_board(config, world, chosen) for world in places}
+    for board in boards.values():
+        for name, found in board.items():
+            if all("fault" in episode for episode in found.values()):
+                seed, episode = next(iter(found.items()))
+                raise EvaluationError(f"the game fails with every seed of {name}; {seed}: {episode['fault']}")
     return report(config, boards)
 
 
@@ -96,7 +103,7 @@ def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dic
     for world, board in boards.items():
         shown[world] = {}
         for policy, found in board.items():
-            if first in found:
+            if "picture" in found.get(first, ()):
                 panels[f"{policy}, {world}, seed {first}"] = found[first]["picture"]
             shown[world][policy] = [
                 {name: value for name, value in episode.items() if name != "picture"}

@@ -7,7 +7,7 @@ import numpy as np
 from collect.dataset import SEEDS
 from configs.evaluation import EvaluationConfig
 from configs.game_checks import Timing
-from launch.shared import episodes, scoreboard
+from launch.shared import episodes, players, scoreboard
 from launch.shared.records import Figure, bootstrap
 
 MEASURES = {
@@ -50,14 +50,14 @@ def run(config: Timing, folder: Path) -> tuple[dict, dict[str, Figure], list[str
 
 def play(evaluation: EvaluationConfig, worlds: dict, seeds: range) -> dict:
     """Play the missing episodes and read all: {policy: {timing: {seed: episode}}}."""
-    players = [episodes.contestant(name, evaluation.slots) for name in evaluation.policies]
-    episodes.play_all(evaluation, worlds, players, seeds)
+    chosen = [players.make(name, evaluation.slots) for name in evaluation.policies]
+    episodes.play_all(evaluation, worlds, chosen, seeds)
     return {
         player.name: {
             timing: {seed: episodes.read(world.path(evaluation, player, seed)) for seed in seeds}
             for timing, world in worlds.items()
         }
-        for player in players
+        for player in chosen
     }
 
 

@@ -1,13 +1,14 @@
 """Episodes of a policy, played in the real game or in the model and kept one JSON file each.
 
-A file's folder names everything that decides the episode: world, airport, policy with the hash of its
-parameters and code, conditions and the collector's version. Letters: E episodes, T decisions, N aircraft.
+A file's folder names everything that decides the episode: the world with its code, the airport, the policy
+with its parameters and code, the conditions. Letters: E episodes, T decisions, N aircraft.
 """
 
 import copy
 import hashlib
 import json
 import queue
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,12 +19,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from collect import GameError
+from collect import GameError, GameFault
 from collect.dataset import SEEDS
-from collect.env import OpenScopeEnv
+from collect.env import OpenScopeEnv, SectorFull
 from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
-from launch.shared import players, radar, runs
+from launch.shared import radar, runs, sources
+from launch.shared.players import Player
 from rl import evaluate
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
@@ -32,16 +34,8 @@ from wm.state import env as simulator
 from wm.state import params as starts
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
-from wm.store.provenance import ROOT, write_json
+from wm.store.provenance import write_json
 
-EXPERT = ("expert", "lookahead", "paths", "conflicts", "sequence")
-SOURCES = {
-    "noop": ("scripted",),
-    "random": ("scripted",),
-    "expert": EXPERT,
-    "perturbed": ("scripted", *EXPERT),
-    "trained": ("policy", "networks", "distribution", "normalize"),
-}  # modules of rl that decide what a policy does
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
 ATTEMPTS = 3  # of one episode, when the browser crashes
 TOGETHER = 256  # episodes of one rollout
@@ -53,48 +47,21 @@ class EvaluationError(Exception):
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A policy with the name that figures give it and the hash of its parameters and code."""
-
-    name: str
-    player: players.Player
-    digest: str
-
-
-def contestant(given: str, slots: int) -> Contestant:
-    """The policy called `given`, or of that folder (a PPO run's, or the policy folder in it).
-
-    Raises ValueError for an unknown name and CheckpointError for a folder without a usable checkpoint.
-    """
-    scripted = given in players.SCRIPTED
-    folder = given if scripted or not (Path(given) / "policy").is_dir() else str(Path(given) / "policy")
-    player = players.make(folder, slots)
-    parts = [given if scripted else json.dumps(checkpoints.load_config(folder), sort_keys=True), player.hash]
-    names = SOURCES[given if scripted else "trained"]
-    code = [(ROOT / "rl" / f"{name}.py").read_bytes() for name in names]
-    return Contestant(given if scripted else "policy", player, _sha256(*(p.encode() for p in parts), *code))
-
-
-def _sha256(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
-
-
-@dataclass(frozen=True)
 class World:
-    """Where episodes are played. play(contestant, seeds, on_step) yields (seed, episode)."""
+    """Where episodes are played. play(player, seeds, on_step) yields (seed, episode).
+
+    An episode is that of rl.evaluate.summarise, or {"fault": why} of a seed that the game itself fails with.
+    """
 
     name: str  # "real" or "imagined"
     folder: str  # of the cache; tells apart what plays differently
     play: Callable
 
-    def path(self, config: EvaluationConfig, contestant: Contestant, seed: int) -> Path:
+    def path(self, config: EvaluationConfig, player: Player, seed: int) -> Path:
         """The file of an episode."""
         wind = "own" if config.wind is None else f"{config.wind.from_deg}-{config.wind.speed_kt}"
         conditions = f"traffic-{config.traffic:g}_wind-{wind}_{config.minutes}-min_{config.slots}-slots"
-        who = f"{contestant.name}-{contestant.digest[:16]}"
+        who = f"{player.name}-{player.digest[:16]}"
         return config.cache / self.folder / config.airport / who / conditions / f"{seed}.json"
 
 
@@ -108,27 +75,33 @@ def read(path: Path) -> dict | None:
         raise EvaluationError(f"{path} isn't JSON ({error}): delete it and run again") from error
 
 
-def play_all(config: EvaluationConfig, worlds: dict[str, World], contestants, seeds) -> None:
+def play_all(config: EvaluationConfig, worlds: dict[str, World], chosen: list[Player], seeds) -> None:
     """Play everybody's seeds that have no file yet, in every world, with a progress line that names it."""
     missing = sum(
-        not world.path(config, who, seed).exists()
-        for world in worlds.values() for who in contestants for seed in seeds
+        not world.path(config, player, seed).exists()
+        for world in worlds.values() for player in chosen for seed in seeds
     )  # fmt: skip
     with runs.progress(missing * round(60.0 * config.minutes / tr.STEP_S), "decision") as line:
         for name, world in worlds.items():
-            for who in contestants:
-                line.set_postfix_str(f"{name} {who.name}")
-                play_missing(config, world, who, seeds, line.update)
+            for player in chosen:
+                line.set_postfix_str(f"{name} {player.name}")
+                for note in play_missing(config, world, player, seeds, line.update):
+                    line.write(f"note: {note}", sys.stderr)
 
 
-def play_missing(config: EvaluationConfig, world: World, who: Contestant, seeds, on_step) -> None:
-    """Play the seeds that have no file yet; each is written whole as soon as it is finished."""
-    missing = [seed for seed in seeds if not world.path(config, who, seed).exists()]
-    for seed, episode in world.play(who, missing, on_step):
-        path = world.path(config, who, seed)
+def play_missing(config: EvaluationConfig, world: World, player: Player, seeds, on_step) -> Iterator[str]:
+    """Play the seeds that have no file yet; each is written whole as soon as it is finished.
+
+    Yields a line for each seed that the game fails with. It is left out from then on.
+    """
+    missing = [seed for seed in seeds if not world.path(config, player, seed).exists()]
+    for seed, episode in world.play(player, missing, on_step):
+        path = world.path(config, player, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"policy": who.name, "hash": who.digest, "airport": config.airport, "seed": seed}
+        about = {"policy": player.name, "hash": player.digest, "airport": config.airport, "seed": seed}
         write_json(path, {**about, "world": world.folder, **episode})
+        if "fault" in episode:
+            yield f"seed {seed} of {player.name} is left out: {episode['fault']}"
 
 
 # The real game
@@ -137,11 +110,12 @@ def play_missing(config: EvaluationConfig, world: World, who: Contestant, seeds,
 def real_world(config: EvaluationConfig, frame_s: float = tr.FRAME_S) -> World:
     """The game at config.url, `pages` episodes at once, in frames of `frame_s`."""
     timing = "" if frame_s == tr.FRAME_S else f"-{1 / frame_s:g}-fps"
-    folder = f"real-v{COLLECTOR_VERSION}{timing}"
+    rules = sources.digest("rl.evaluate", "wm.sector.observe", "wm.sector.reward")
+    folder = f"real-v{COLLECTOR_VERSION}-{rules[:8]}{timing}"
     return World("real", folder, lambda *given: _play_pages(config, frame_s, *given))
 
 
-def _play_pages(config, frame_s: float, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
+def _play_pages(config, frame_s: float, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     """Threads play seeds from one queue; the first error, or a reader that leaves, stops them all."""
     waiting, finished, stop = queue.SimpleQueue(), queue.SimpleQueue(), threading.Event()
     for seed in seeds:
@@ -152,7 +126,7 @@ def _play_pages(config, frame_s: float, who: Contestant, seeds, on_step) -> Iter
             # On the CPU whatever the machine has, so that figures don't depend on it; one observation at a
             # time is faster there too.
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                for seed, episode in _play_queue(config, frame_s, who, waiting, stop, on_step):
+                for seed, episode in _play_queue(config, frame_s, player, waiting, stop, on_step):
                     finished.put((seed, episode))
         except BaseException as error:
             finished.put(error)
@@ -172,10 +146,10 @@ def _play_pages(config, frame_s: float, who: Contestant, seeds, on_step) -> Iter
             thread.join()
 
 
-def _play_queue(config, frame_s, who: Contestant, waiting, stop, on_step) -> Iterator[tuple[int, dict]]:
+def _play_queue(config, frame_s, player: Player, waiting, stop, on_step) -> Iterator[tuple[int, dict]]:
     """One page's episodes; a crash of its browser costs the episode under way, which is played again."""
     wind = None if config.wind is None else (config.wind.from_deg, config.wind.speed_kt)
-    player = copy.copy(who.player)  # its place in the episode is its own, its compiled code shared
+    player = copy.copy(player)  # its place in the episode is its own, its compiled code shared
     env = OpenScopeEnv(
         config.url, config.airport, config.traffic, wind, config.slots,
         episode_s=60.0 * config.minutes, frame_s=frame_s,
@@ -194,19 +168,28 @@ def _play_queue(config, frame_s, who: Contestant, waiting, stop, on_step) -> Ite
 
 
 def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -> dict | None:
-    """`play`, in a fresh browser each time that one crashed."""
-    for _ in range(ATTEMPTS - 1):
+    """`play`, in a fresh browser each time that one crashed.
+
+    {"fault": why} where the game itself fails with this seed.
+    """
+    for attempt in range(ATTEMPTS):
         try:
             return play(env, player, seed, stop, on_step)
+        except (GameFault, SectorFull) as error:
+            env.close()
+            return {"fault": str(error)}
         except GameError:
             env.close()
-    return play(env, player, seed, stop, on_step)
+            if attempt == ATTEMPTS - 1:
+                raise
+    return None
 
 
 def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: Callable) -> dict | None:
     """One episode of the real game; None where it was stopped.
 
-    Raises GameError where the game stops or scores other points than its events have.
+    Raises GameFault or SectorFull where the game cannot go on with this seed, GameError where it stops or
+    scores other points than its events have.
     """
     begin, steps, tracks, raw, refusals = time.perf_counter(), [], [], Counter(), []
     observation, info = env.reset(seed=seed)
@@ -259,9 +242,10 @@ def model_world(config: EvaluationConfig) -> World:
             f"not {config.airport!r}: choose one of its airports or train it on that one"
         )
     params = cold_starts(bundle.load_bundle(directory), known.index(config.airport), config)
-    code = [path.read_bytes() for path in sorted((ROOT / "wm").glob("*.py"))]
     step = checkpoints.latest_step(directory)
-    identity = _sha256((directory / f"{step:08d}" / MANIFEST).read_bytes(), *code)
+    manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
+    code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
+    identity = hashlib.sha256(manifest + code.encode()).hexdigest()
     return World(
         "imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given)
     )
@@ -291,7 +275,7 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
     )
 
 
-def _play_model(config, params, who: Contestant, seeds, on_step) -> Iterator[tuple[int, dict]]:
+def _play_model(config, params, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     if not seeds:
         return
     airport_id = int(params.rows.airport_id[0])
@@ -300,13 +284,13 @@ def _play_model(config, params, who: Contestant, seeds, on_step) -> Iterator[tup
         return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, airport_id))
 
     env = simulator.OpenScopeWorldModel(params)
-    game = evaluate.rollout(env, who.player.policy, look, CHUNK)
+    game = evaluate.rollout(env, player.policy, look, CHUNK)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
         carry, tracks = game.start(params, jax.vmap(jax.random.key)(np.asarray(together)))
         first, chunks = jax.tree.map(np.asarray, tracks), []
         for _ in range(config.minutes):
-            carry, chunk = game.advance(params, who.player.params, carry)
+            carry, chunk = game.advance(params, player.params, carry)
             chunks.append(jax.tree.map(np.asarray, chunk))
             on_step(CHUNK * len(together))
         wall = round((time.perf_counter() - begin) / len(together), 2)

@@ -13,6 +13,7 @@ one record: written into another, it leaves the one it was in.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,15 +127,17 @@ def bootstrap(
     value = float(statistic(samples))
     if len(samples) == 1:
         return Figure(value, value, value, unit, 1)
-    drawn = stats.bootstrap(
-        (np.arange(len(samples)),),
-        lambda rows: statistic(samples[rows]),
-        n_resamples=resamples,
-        vectorized=False,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings():  # a statistic that some draws do not have is refused below
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (np.arange(len(samples)),),
+            lambda rows: statistic(samples[rows]),
+            n_resamples=resamples,
+            vectorized=False,
+            confidence_level=confidence,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
     low, high = drawn.confidence_interval
     # A skewed statistic of few samples may lie outside its own percentile interval.
     return Figure(value, min(float(low), value), max(float(high), value), unit, len(samples))

@@ -1,7 +1,7 @@
 """Figures of evaluated episodes with their intervals, and the table that shows them.
 
-Episodes are those of rl.evaluate.summarise; one with overflow is invalid and left out. All episodes of one
-world and airport, `{policy: {seed: episode}}`, are a `Board`.
+Episodes are those of launch.shared.episodes; one with overflow and one that the game failed in are left out.
+All episodes of one world and airport, `{policy: {seed: episode}}`, are a `Board`.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,8 @@ COLUMNS = {
 
 
 def valid(episodes: dict[int, dict]) -> dict[int, dict]:
-    """The episodes in which every aircraft had a slot."""
-    return {seed: episode for seed, episode in episodes.items() if not episode["overflow"]}
+    """The episodes that the game played to their end and in which every aircraft had a slot."""
+    return {seed: e for seed, e in episodes.items() if "fault" not in e and not e["overflow"]}
 
 
 def figures_of(board: Board, policy: str) -> dict[str, Figure]:
@@ -117,8 +117,11 @@ def table(boards: dict[str, Board]) -> str:
     for world, board in boards.items():
         for policy, episodes in board.items():
             figures = figures_of(board, policy)
-            left_out = len(episodes) - len(valid(episodes))
-            count = f"{len(episodes) - left_out}" + (f" ({left_out} overflowed)" if left_out else "")
+            failed = sum("fault" in episode for episode in episodes.values())
+            overflowed = len(episodes) - failed - len(valid(episodes))
+            left_out = ((overflowed, "overflowed"), (failed, "failed"))
+            why = ", ".join(f"{number} {what}" for number, what in left_out if number)
+            count = f"{len(valid(episodes))}" + (f" ({why})" if why else "")
             cells = [_cell(figures.get(name)) for name in COLUMNS]
             rows.append([world, policy, count, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

@@ -13,7 +13,7 @@ from configs.evaluation import EvaluationConfig
 from configs.ppo import NetworkConfig
 from configs.recording import Wind
 from launch import eval_policy
-from launch.shared import episodes, radar, scoreboard
+from launch.shared import episodes, players, radar, scoreboard
 from rl.networks import SetPolicy
 from rl.policy import describe, init_params
 from tests.rl.toys import Sector, SectorParams
@@ -74,6 +74,9 @@ def test_names_in_records_and_the_table():
     lines = scoreboard.table({"real": BOARD}).splitlines()
     assert len(lines) == 2 + 3
     assert "| 3 (1 overflowed) |" in lines[4]
+    failed = BOARD["policy"] | {6: {"fault": "no such fleet"}}
+    assert scoreboard.figures_of({**BOARD, "policy": failed}, "policy") == figures
+    assert "| 3 (1 overflowed, 1 failed) |" in scoreboard.table({"real": {**BOARD, "policy": failed}})
     assert len({line.count("|") for line in lines}) == 1
     busy = EvaluationConfig(traffic=1.5, wind=Wind(180, 20))
     assert eval_policy.place_of(busy) == "kabq_traffic_1_5_wind_180_20"
@@ -81,7 +84,7 @@ def test_names_in_records_and_the_table():
 
 def test_an_episode_s_file_names_all_that_decides_it():
     world = episodes.real_world(EvaluationConfig())
-    noop, random = (episodes.contestant(name, 32) for name in ("noop", "random"))
+    noop, random = (players.make(name, 32) for name in ("noop", "random"))
     configs = [
         EvaluationConfig(), EvaluationConfig(airport="klas"), EvaluationConfig(traffic=1.5),
         EvaluationConfig(wind=Wind(180, 20)), EvaluationConfig(minutes=5), EvaluationConfig(slots=48),
@@ -133,20 +136,20 @@ def save_policy(folder, seed):
 
 def test_a_trained_policy_is_known_by_its_parameters(tmp_path):
     one, other = (save_policy(tmp_path / name, seed) for seed, name in enumerate(("one", "other")))
-    run_folder, policy_folder = (episodes.contestant(str(path), 3) for path in (one, one / "policy"))
+    run_folder, policy_folder = (players.make(str(path), 3) for path in (one, one / "policy"))
     assert run_folder.name == policy_folder.name == "policy"
-    assert run_folder.digest == policy_folder.digest != episodes.contestant(str(other), 3).digest
+    assert run_folder.digest == policy_folder.digest != players.make(str(other), 3).digest
     config = EvaluationConfig(policies=(str(one), "noop", str(other), "noop"))
-    names = [who.name for who in eval_policy.contestants(config)]
+    names = [player.name for player in eval_policy.players_of(config)]
     assert names == ["policy", "noop", "policy_2"]
     seen, _ = Sector().reset(jax.random.key(3), SectorParams())
-    action, _ = run_folder.player.policy.act(run_folder.player.params, (), seen, jax.random.key(4))
+    action, _ = run_folder.policy.act(run_folder.params, (), seen, jax.random.key(4))
     assert commands.is_legal(action, seen["action_mask"])
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path):
     with pytest.raises(checkpoints.CheckpointError, match="no checkpoint in"):
-        episodes.contestant(str(tmp_path), 32)
+        players.make(str(tmp_path), 32)
 
 
 def test_a_broken_file_of_the_cache_is_named(tmp_path):
@@ -173,6 +176,12 @@ def test_picture_of_a_flight(tmp_path):
     assert colour(image.imread(tmp_path / "empty.png")[:, : left.shape[1], :3]) == 0
 
 
+def test_the_shipped_controller_is_a_policy_by_name():
+    shipped, by_folder = (players.make(given, 32) for given in ("shipped", str(players.SHIPPED)))
+    assert (shipped.name, by_folder.name) == ("shipped", "policy")
+    assert shipped.digest == by_folder.digest
+
+
 SHORT = ["--minutes", "2", "--episodes", "2", "--pages", "1", "--airport", "kabq"]
 
 
@@ -181,7 +190,7 @@ def cut_short(tmp_path_factory):
     """A cache in which an evaluation was killed in its second episode."""
     cache = tmp_path_factory.mktemp("cache")
     config = cli.parse(EvaluationConfig, [*SHORT, "--policies", "noop", "--cache", str(cache)])
-    world, who = episodes.real_world(config), episodes.contestant("noop", 32)
+    world, player = episodes.real_world(config), players.make("noop", 32)
     done = 0
 
     def killed_in_the_second(decisions):
@@ -191,7 +200,7 @@ def cut_short(tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        episodes.play_missing(config, world, who, eval_policy.seeds_of(config), killed_in_the_second)
+        list(episodes.play_missing(config, world, player, eval_policy.seeds_of(config), killed_in_the_second))
     return cache
 
 
@@ -237,9 +246,56 @@ def test_an_airport_the_game_does_not_have(monkeypatch, tmp_path, capsys):
 @pytest.mark.openscope
 def test_pages_play_as_one_page_does(cut_short):
     config = cli.parse(EvaluationConfig, [*SHORT[:4], "--pages", "2", "--cache", str(cut_short)])
-    world, who = episodes.real_world(config), episodes.contestant("noop", 32)
-    found = dict(world.play(who, [600000, 600001], lambda decisions: None))
-    kept = episodes.read(world.path(config, who, 600000))  # played by one page
+    world, player = episodes.real_world(config), players.make("noop", 32)
+    found = dict(world.play(player, [600000, 600001], lambda decisions: None))
+    kept = episodes.read(world.path(config, player, 600000))  # played by one page
     for name in ("return", "events", "aircraft", "flight_hours", "picture"):
         assert found[600000][name] == kept[name]
     assert found[600001]["aircraft"] > 2
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A game that fails with the seeds given to it: with `starting` while it starts, with `playing` later."""
+    from collect import game
+
+    original, seeds = game.bridge_script, {"starting": (), "playing": ()}
+
+    def script(config):
+        throws = "Math.random = () => { if (window.prop) throw new Error('no such fleet'); return 0.5; };"
+        return original(config) + (throws if config["seed"] in seeds["starting"] else "")
+
+    def step(self, *given, **options):
+        if self._settings["seed"] in seeds["playing"] and self.snapshot.time_s > 30.0:
+            self._browser.run(self._page.evaluate("() => { throw new Error('GameFault: no route') }"), 10.0)
+        return play_on(self, *given, **options)
+
+    play_on = game.Game.step
+    monkeypatch.setattr(game, "bridge_script", script)
+    monkeypatch.setattr(game, "FAILED_S", 1.0)
+    monkeypatch.setattr(game.Game, "step", step)
+    return seeds
+
+
+@pytest.mark.openscope
+def test_a_seed_that_the_game_fails_with_is_left_out_and_named(monkeypatch, tmp_path, capsys, broken):
+    broken["starting"], broken["playing"] = (600001,), (600002,)
+    arguments = ["--minutes", "1", "--episodes", "4", "--policies", "noop", "--cache", tmp_path / "cache"]
+    run(monkeypatch, *arguments, "--out", tmp_path / "out")
+    notes = [line for line in capsys.readouterr().err.splitlines() if "is left out" in line]
+    assert len(notes) == 2
+    assert any("seed 600001 of noop is left out" in note and "no such fleet" in note for note in notes)
+    assert any("seed 600002 of noop is left out" in note and "no route" in note for note in notes)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["figures"]["return_real_noop_kabq"]["n"] == 2
+    assert [e["seed"] for e in results["episodes"]["real"]["noop"] if "fault" in e] == [600001, 600002]
+    assert "| 2 (2 failed) |" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.openscope
+def test_a_game_that_fails_with_every_seed_is_an_error(monkeypatch, tmp_path, capsys, broken):
+    broken["starting"] = (600000,)
+    arguments = ["--minutes", "1", "--episodes", "1", "--policies", "noop", "--cache", tmp_path / "cache"]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *arguments, "--out", tmp_path / "out")
+    assert "the game fails with every seed of noop; 600000: the game fails" in capsys.readouterr().err
