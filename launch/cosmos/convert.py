@@ -22,8 +22,8 @@ from launch.shared import runs
 from wm.cosmos.networks.config import PRESETS, ModelConfig, resolve
 from wm.cosmos.weights import models, text_embedding
 from wm.cosmos.weights.recognise import Recognised, recognise
-from wm.cosmos.weights.sources import DTYPES, TEXT_FILE, Source, WeightsError, open_source
-from wm.store import checkpoints
+from wm.cosmos.weights.sources import Source, WeightsError, open_source
+from wm.store import checkpoints, listing
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ class ConvertConfig:
     text: Path | None = None
     # Preset that the transformer has to be; else it is told from the shapes.
     model: str = ""
-    # Numbers are stored as published, or rounded or widened to this.
+    # Numbers are stored as published, or rounded or widened to this. Blocks of a stack that were published in
+    # different types are stored in the widest of these, which changes no number.
     dtype: Literal["published", "bfloat16", "float32"] = "published"
+    # Takes the running means of the weights where a file holds both.
+    running_mean: bool = False
     # Download without asking.
     yes: bool = False
 
@@ -67,8 +70,11 @@ def convert(config: ConvertConfig) -> list[Path]:
         parts = [_check(stack, path, config) for path in paths]
         if len({part.folder for part in parts}) < len(parts):
             raise WeightsError(f"{config.source} and {config.vae} are of the same kind; give one of each")
+        if config.running_mean and not any(part.source.has_means for part in parts):
+            raise WeightsError(f"{config.source} holds no running means; leave --running-mean out")
         dtype = None if config.dtype == "published" else jnp.dtype(config.dtype)
-        models.require_space(config.out, sum(_bytes(part, dtype) for part in parts))
+        sizes = [models.size(part.source, part.found.slots, dtype) for part in parts]
+        models.require_space(config.out, sum(sizes))
         embedding = None if text is None else text_embedding.read(text)
         for part in parts:
             if isinstance(part.found.config, ModelConfig) and embedding is not None:
@@ -87,7 +93,7 @@ def locate(config: ConvertConfig) -> tuple[list[Path], Path | None]:
     path = Path(config.source)
     vae, text = config.vae, config.text
     if not path.exists():
-        download = cosmos_hub.plan(_repository(config.source))
+        download = cosmos_hub.plan(_repository(config.source), with_text=text is None)
         print(download.describe())
         if not config.yes and not _agreed():
             raise WeightsError("nothing was downloaded; --yes downloads without asking")
@@ -98,10 +104,11 @@ def locate(config: ConvertConfig) -> tuple[list[Path], Path | None]:
         text = text or (copy / download.text if download.text else None)
     parts = [path / name for name in ("transformer", "vae") if (path / name).is_dir()] or [path]
     home = parts[0] if parts[0].is_dir() else parts[0].parent
-    found = sorted(home.glob(f"*{TEXT_FILE}*"))
     if vae is not None:
         parts = [part for part in parts if part.name != "vae"] + [vae]
-    return parts, text or (found[0] if found else None)
+    if text is None and (name := text_embedding.find((f.name for f in listing.visible(home)), str(home))):
+        text = home / name
+    return parts, text
 
 
 def _repository(name: str) -> str:
@@ -124,7 +131,9 @@ def _agreed() -> bool:
 
 
 def _check(stack: ExitStack, path: Path, config: ConvertConfig) -> Part:
-    source = stack.enter_context(open_source(path))
+    source = stack.enter_context(open_source(path, config.running_mean))
+    for line in source.said:
+        print(line)
     found = recognise(source, resolve(config.model)[0] if config.model else None)
     folder = config.out / ("transformer" if found.kind == "transformer" else "vae")
     if checkpoints.latest_step(folder) is not None:
@@ -132,14 +141,9 @@ def _check(stack: ExitStack, path: Path, config: ConvertConfig) -> Part:
     return Part(source, found, folder)
 
 
-def _bytes(part: Part, dtype: jnp.dtype | None) -> int:
-    dtypes = dtype or {name: DTYPES[kind] for name, kind in part.source.dtypes.items()}
-    return models.size(part.found.slots, dtypes)
-
-
 def _convert(part: Part, dtype: jnp.dtype | None, embedding) -> None:
     found, context = part.found, None
-    numbers = models.size(found.slots, jnp.dtype(jnp.int8))
+    numbers = models.count(found.slots)
     print(f"{part.source.where}: {_title(found)}, {found.naming} names, {numbers:,} parameters")
     with runs.progress(len(found.slots), "tensor") as line:
         params = models.read(part.source, found, dtype, each=line.update)

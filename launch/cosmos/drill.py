@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
         model, _ = resolve(config.model)
         if config.out.exists():
             raise ValueError(f"{config.out} exists already; name another --out")
-        size = models.size(slots_of(model, "original"), DTYPE)
+        size = models.count(slots_of(model, "original")) * DTYPE.itemsize
         models.require_space(config.out, 4 * size)
         try:
             figures = drill(model, config.out)
@@ -105,7 +105,7 @@ def drill(model: ModelConfig, out: Path) -> dict[str, records.Figure]:
     check_diffusers(out / "exported" / "transformer", sums["diffusers"])
     shutil.rmtree(out / "exported")
     refused = [line for naming in sums for line in damages(out / naming, model, naming)]
-    size = models.size(slots_of(model, "original"), DTYPE) / 2**30
+    size = models.count(slots_of(model, "original")) * DTYPE.itemsize / 2**30
     for step, peak in peaks.items():
         print(f"{step}: peak {peak:.2f} GiB, {peak - size:.2f} GiB beyond the weights")
     worst = max(peaks.values())

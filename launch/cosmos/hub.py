@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wm.cosmos.networks.config import PRESETS
+from wm.cosmos.weights import text_embedding
 from wm.cosmos.weights.sources import TEXT_FILE, TORCH_SUFFIXES, WeightsError
 
 SITE = "https://huggingface.co"
@@ -43,8 +44,10 @@ class Download:
         return f"{where}: {len(self.sizes)} files, {size:.2f} GB, licence: {self.licence}{gated}"
 
 
-def plan(name: str) -> Download:
+def plan(name: str, with_text: bool = True) -> Download:
     """What has to be fetched for a repository, with or without a folder or file in it.
+
+    `with_text` looks for the text embedding as well.
 
     Raises:
       WeightsError: no such repository, no network, or no single model in that folder.
@@ -59,7 +62,7 @@ def plan(name: str) -> Download:
     except Exception as error:  # the client's own, its HTTP library's or the operating system's
         raise _failed(repository, error) from error
     sizes = {file.rfilename: file.size or 0 for file in info.siblings}
-    names, autoencoder, text = _chosen(sizes, repository, folder)
+    names, autoencoder, text = _chosen(sizes, repository, folder, with_text)
     return Download(
         repository=repository,
         folder=folder,
@@ -84,7 +87,9 @@ def fetch(download: Download) -> Path:
     return Path(folder)
 
 
-def _chosen(sizes: dict[str, int], repository: str, folder: str) -> tuple[list[str], str | None, str | None]:
+def _chosen(
+    sizes: dict[str, int], repository: str, folder: str, with_text: bool
+) -> tuple[list[str], str | None, str | None]:
     """The files to fetch, and of these the autoencoder's and the text embedding's."""
     prefix = f"{folder}/" if folder and folder not in sizes else ""
     parts = [n for n in sizes if n.startswith(tuple(prefix + part for part in PARTS))]
@@ -92,10 +97,10 @@ def _chosen(sizes: dict[str, int], repository: str, folder: str) -> tuple[list[s
         return [n for n in parts if n.endswith((".safetensors", ".json"))], None, None
     home = Path(folder).parent if folder in sizes else Path(folder)
     beside = [n for n in sizes if Path(n).parent == home]
-    text = next((n for n in beside if TEXT_FILE in n), None)
+    text = text_embedding.find(beside, repository) if with_text else None
     autoencoder = next((n for n in AUTOENCODERS if n in sizes), None)
     suffixes = (".safetensors", *TORCH_SUFFIXES)
-    models = [n for n in beside if n.endswith(suffixes) and n not in (text, autoencoder)]
+    models = [n for n in beside if n.endswith(suffixes) and TEXT_FILE not in n and n != autoencoder]
     if folder in sizes:
         models = [folder]
     if not models or len([n for n in models if n.endswith(TORCH_SUFFIXES)]) > 1:

@@ -93,6 +93,7 @@ def test_a_pipeline_is_converted_and_exported_whole(tmp_path, pipeline, capsys):
     [
         (("--model", "predict2-2b"), "holds custom, not predict2-2b as was asked for"),
         (("--model", "super"), "Cosmos3-Super has 64B"),
+        (("--running-mean",), "holds no running means; leave --running-mean out"),
         (("--vae", "{pipeline}/transformer"), "are of the same kind"),
         (("--text", "{pipeline}/vae/config.json"), "weights are .safetensors"),
         (("--text", "{pipeline}/narrow.npy"), "the text embedding is 7 wide; this model takes 20 or 16"),

@@ -15,6 +15,7 @@ files.
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def read(
     there is never more than one leaf (for the 2B 0.9 GiB in bfloat16) in host memory.
 
     Args:
-      dtype: of the result; None: as in the files.
+      dtype: of the result; None: as in the files. Blocks that are stacked into one leaf and differ get the
+        widest of their types, which changes no number.
       place: called with each leaf's path and array; what it returns, such as an array on devices, takes the
         leaf's place in the tree.
       each: called with the number of tensors of each finished leaf.
@@ -78,29 +80,38 @@ def read(
     leaves = {}
     for path, group in groupby(found.slots, key=lambda slot: slot.path):
         slots = list(group)
-        leaf = _leaf(source, slots, dtype)
+        leaf = _leaf(source, slots, dtype or widest(source, slots))
         leaves[path] = leaf if place is None else place(path, leaf)
         each(len(slots))
     return tree_of(leaves)
 
 
-def _leaf(source: Source, slots: list[Slot], dtype: jnp.dtype | None) -> np.ndarray:
+def _leaf(source: Source, slots: list[Slot], dtype: jnp.dtype) -> np.ndarray:
     if slots[0].row is None:
         tensor = keymaps.to_ours(slots[0], source.read(slots[0].name))
         return np.ascontiguousarray(tensor, dtype=dtype)
-    leaf = None
+    leaf = np.empty((len(slots), *slots[0].leaf), dtype)
     for slot in slots:
-        tensor = keymaps.to_ours(slot, source.read(slot.name))
-        if leaf is None:
-            leaf = np.empty((len(slots), *slot.leaf), dtype or tensor.dtype)
-        leaf[slot.row] = tensor
+        leaf[slot.row] = keymaps.to_ours(slot, source.read(slot.name))
     return leaf
 
 
-def size(slots: list[Slot], dtypes: dict[str, np.dtype] | np.dtype) -> int:
-    """Bytes of all tensors; `dtypes` by name, or one for all."""
-    of = (lambda name: dtypes[name]) if isinstance(dtypes, dict) else (lambda name: dtypes)
-    return sum(int(np.prod(slot.shape)) * np.dtype(of(slot.name)).itemsize for slot in slots)
+def widest(source: Source, slots: list[Slot]) -> np.dtype:
+    """The type that holds every number of these tensors exactly."""
+    return np.dtype(reduce(jnp.promote_types, (source.dtype(slot.name) for slot in slots)))
+
+
+def size(source: Source, slots: list[Slot], dtype: jnp.dtype | None = None) -> int:
+    """Bytes of the parameters that `read` makes of these tensors."""
+    return sum(
+        count(group) * (dtype or widest(source, group)).itemsize
+        for group in (list(group) for _, group in groupby(slots, key=lambda slot: slot.path))
+    )
+
+
+def count(slots: list[Slot]) -> int:
+    """Numbers in all of these tensors."""
+    return sum(int(np.prod(slot.shape)) for slot in slots)
 
 
 # Our own checkpoints

@@ -125,7 +125,7 @@ def _kind(source: Source) -> tuple[str, str]:
 
 
 def _stranger(source: Source) -> WeightsError:
-    example = ", ".join(sorted(source.shapes)[:3])
+    example = ", ".join(sorted(tensor.name for tensor in source.tensors.values())[:3])
     return WeightsError(
         f"{source.where} is of another model, with tensors such as {example}; convert takes the transformers "
         "of Predict1, Predict2 and Predict2.5 (video to world) and their autoencoders"

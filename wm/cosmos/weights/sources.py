@@ -8,7 +8,7 @@ table of contents is read until a tensor is asked for.
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-ACTION_FILE = (
-    "action_embedders.safetensors"  # beside a transformer in diffusers' format, which can't hold them
-)
+from wm.cosmos.weights import wrappers
+from wm.store import listing
+
+# Beside a transformer in diffusers' format, which has no place for the action path.
+ACTION_FILE = "action_embedders.safetensors"
 TEXT_FILE = "text_embeddings"  # in the name of the text embedding that lies beside some transformers
 STATISTICS_FILE = "mean_std.pt"  # of latents, beside NVIDIA's own file of the Predict1 tokenizer
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(jnp.bfloat16)}
@@ -28,12 +30,21 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".jit")
 IGNORED = re.compile(
     r"(^|\.)_extra_state$|^accum_|^pos_embedder\.|^logvar\.|(^|\.)(wavelets|_arange|patch_size_buffer)$"
 )
-PREFIX = "net."  # of NVIDIA's training checkpoints
-WRAPPERS = ("model", "module", "state_dict")  # what a checkpoint may be wrapped in
 
 
 class WeightsError(ValueError):
     """Files of weights can't be used; one line that says which tensor or file, and what would be right."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a file, not read yet; `name` is as in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    file: Path
+    read: Callable[[], np.ndarray]
 
 
 @dataclass
@@ -42,17 +53,21 @@ class Source:
 
     Attributes:
       where: the path as the user knows it.
-      shapes, dtypes: of every tensor by name, without `PREFIX` and without what is `IGNORED`.
+      tensors: by name, without wrappers, without running means that weren't asked for, and without what is
+        `IGNORED`.
       config: config.json beside the files, or None.
       note: text that a safetensors file carries about itself.
+      has_means: whether there are running means, taken or not.
+      said: lines for the user about what was chosen or passed over.
     """
 
     where: Path
     config: dict | None = None
     note: dict[str, str] = field(default_factory=dict)
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-    _readers: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    has_means: bool = False
+    said: list[str] = field(default_factory=list)
+    _found: dict[str, Tensor] = field(default_factory=dict)  # by the names in the files
     _open: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Source":
@@ -63,8 +78,18 @@ class Source:
 
     def close(self) -> None:
         """Unmaps the files; nothing can be read any more."""
-        self._readers.clear()
+        self.tensors.clear()
+        self._found.clear()
         self._open.close()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor by name."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+    def dtype(self, name: str) -> np.dtype:
+        """What a tensor's numbers are in the file."""
+        return DTYPES[self.tensors[name].dtype]
 
     def read(self, name: str) -> np.ndarray:
         """One tensor, as it is in the file.
@@ -73,34 +98,65 @@ class Source:
           WeightsError: the bytes can't be read.
         """
         try:
-            return self._readers[name]()
+            return self.tensors[name].read()
         except (SafetensorError, OSError, RuntimeError) as error:
             raise WeightsError(f"{self.where}: {name} can't be read: {_one_line(error)}") from error
 
-    def add(self, name: str, shape: Iterable[int], dtype: str, reader: Callable[[], np.ndarray]) -> None:
-        """Takes a tensor in, unless nothing reads it.
+    def add(self, tensor: Tensor) -> None:
+        """Takes a tensor in.
 
         Raises:
-          WeightsError: there is one of that name, or it isn't of 16 or 32 bit floating point numbers.
+          WeightsError: there is one of that name.
         """
-        name = name.removeprefix(PREFIX)
-        if IGNORED.search(name):
-            return
-        if name in self.shapes:
-            raise WeightsError(
-                f"{self.where}: {name} is there twice; keep the files of one model in a folder"
-            )
-        if dtype not in DTYPES:
-            raise WeightsError(
-                f"{self.where}: {name} is of type {dtype}, must be one of {', '.join(DTYPES)}; "
-                "quantised weights can't be used"
-            )
-        self.shapes[name], self.dtypes[name] = tuple(shape), dtype
-        self._readers[name] = reader
+        if tensor.name in self._found:
+            both = f"{self._found[tensor.name].file.name} and {tensor.file.name}"
+            raise WeightsError(f"{self.where}: {tensor.name} is in both {both}; name one of the files")
+        self._found[tensor.name] = tensor
+
+    def choose(self, running_mean: bool) -> None:
+        """Names the tensors as the model does, and takes either the weights or their running means.
+
+        Raises:
+          WeightsError: two tensors have one name, or one isn't of 16 or 32 bit floating point numbers.
+        """
+        weights, means = (self._named(mean) for mean in (False, True))
+        pairs = wrappers.paired(means, weights)
+        means = {pairs[name]: tensor for name, tensor in means.items()}
+        self.has_means = bool(means)
+        if weights and means:
+            taken = "the means were taken" if running_mean else "the weights were taken, see --running-mean"
+            self.said.append(f"{self.where} holds running means beside the weights: {taken}")
+        # What has no running mean didn't change in training.
+        self.tensors = {**weights, **means} if running_mean else weights or means
+        for name, tensor in self.tensors.items():
+            if tensor.dtype not in DTYPES:
+                raise WeightsError(
+                    f"{self.where}: {name} is of type {tensor.dtype}, must be one of {', '.join(DTYPES)}; "
+                    "quantised weights can't be used"
+                )
+
+    def _named(self, means: bool) -> dict[str, Tensor]:
+        """The weights or the running means by their names without wrappers."""
+        found: dict[str, Tensor] = {}
+        for tensor in self._found.values():
+            name, is_mean = wrappers.unwrapped(tensor.name)
+            if is_mean != means or _ignored(name):
+                continue
+            if name in found:
+                both = f"{found[name].name} and {tensor.name}"
+                raise WeightsError(f"{self.where}: {both} are the same tensor; keep one of them")
+            found[name] = tensor
+        front = wrappers.common_front(found) if len(found) > 1 else ""
+        found = {name.removeprefix(front): tensor for name, tensor in found.items()}
+        return {name: tensor for name, tensor in found.items() if not _ignored(name)}
 
 
-def open_source(path: Path | str) -> Source:
+def open_source(path: Path | str, running_mean: bool = False) -> Source:
     """Opens a file of weights, an index of shards, or a folder that holds either; to be used in a `with`.
+
+    Args:
+      path: of it.
+      running_mean: takes the running means of the weights where a file holds both.
 
     Raises:
       WeightsError: nothing there, a shard is missing, or a file is damaged or of another kind.
@@ -122,10 +178,11 @@ def open_source(path: Path | str) -> Source:
             source.config = _read_json(folder / "config.json")
         if path.suffix != ".pt" and actions.exists() and path != actions and source.config is not None:
             _add_file(source, actions)
+        source.choose(running_mean)
     except BaseException:
         source._open.close()
         raise
-    if not source.shapes:
+    if not source.tensors:
         raise WeightsError(f"{path} holds no tensors")
     return source
 
@@ -145,16 +202,15 @@ def read_statistics(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add_folder(source: Source, folder: Path) -> None:
-    indices = sorted(folder.glob("*.index.json"))
-    files = sorted(f for f in folder.glob("*.safetensors") if f.name != ACTION_FILE)
-    torch_files = sorted(
-        f
-        for f in folder.iterdir()
-        if f.suffix in TORCH_SUFFIXES and TEXT_FILE not in f.name and f.name != STATISTICS_FILE
-    )
+    entries = [f for f in listing.visible(folder) if TEXT_FILE not in f.name]
+    indices = [f for f in entries if f.name.endswith(".index.json")]
+    files = [f for f in entries if f.suffix == ".safetensors" and f.name != ACTION_FILE]
+    torch_files = [f for f in entries if f.suffix in TORCH_SUFFIXES and f.name != STATISTICS_FILE]
     if len(indices) > 1 or (not files and len(torch_files) > 1):
         several = ", ".join(f.name for f in (indices if len(indices) > 1 else torch_files))
         raise WeightsError(f"{folder} holds several models ({several}); name one of the files")
+    if line := listing.passed_over(folder, (f for f in folder.iterdir() if f.name.startswith("."))):
+        source.said.append(line)
     if indices:
         _add_index(source, indices[0])
     elif files or torch_files:
@@ -174,15 +230,19 @@ def _add_index(source: Source, index: Path) -> None:
         shard = index.parent / name
         if not shard.exists():
             raise WeightsError(f"{shard} is missing, which {index.name} lists; download it again")
-        before = set(source.shapes)
+        before = set(source._found)
         _add_file(source, shard)
-        there = set(source.shapes) - before
-        wanted = {n.removeprefix(PREFIX) for n, f in listed.items() if f == name}
-        wanted = {n for n in wanted if not IGNORED.search(n)}
+        there = {n for n in source._found if n not in before and not _ignored(wrappers.unwrapped(n)[0])}
+        wanted = {n for n, file in listed.items() if file == name and not _ignored(wrappers.unwrapped(n)[0])}
         if lost := sorted(wanted - there):
             raise WeightsError(f"{shard} lacks {', '.join(lost)}, which {index.name} says it holds")
         if unlisted := sorted(there - wanted):
             raise WeightsError(f"{shard} holds {', '.join(unlisted)}, which {index.name} doesn't list")
+
+
+def _ignored(name: str) -> bool:
+    """Whether no model reads the tensor of that name, which has no wrapper any more."""
+    return bool(IGNORED.search(name)) or name in wrappers.COUNTERS
 
 
 def _add_file(source: Source, file: Path) -> None:
@@ -206,7 +266,7 @@ def _add_safetensors(source: Source, file: Path) -> None:
     for name in opened.keys():  # noqa: SIM118 - not a dictionary
         entry = opened.get_slice(name)
         reader = lambda opened=opened, name=name: opened.get_tensor(name)  # noqa: E731
-        source.add(name, entry.get_shape(), entry.get_dtype(), reader)
+        source.add(Tensor(name, tuple(entry.get_shape()), entry.get_dtype(), file, reader))
 
 
 def _add_torch(source: Source, file: Path) -> None:
@@ -214,11 +274,12 @@ def _add_torch(source: Source, file: Path) -> None:
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
     for name, tensor in _torch_tensors(torch, file).items():
         if not isinstance(tensor, torch.Tensor):
-            if IGNORED.search(name.removeprefix(PREFIX)):
+            if _ignored(wrappers.unwrapped(name)[0]):
                 continue
             raise WeightsError(f"{file}: {name} is a {type(tensor).__name__}, not a tensor")
         dtype = names.get(tensor.dtype, str(tensor.dtype))
-        source.add(name, tensor.shape, dtype, lambda tensor=tensor: _torch_array(torch, tensor))
+        reader = lambda tensor=tensor: _torch_array(torch, tensor)  # noqa: E731
+        source.add(Tensor(name, tuple(tensor.shape), dtype, file, reader))
 
 
 def _torch(file: Path):
@@ -247,14 +308,22 @@ def _torch_load(torch, file: Path):
 
 def _torch_tensors(torch, file: Path) -> dict:
     loaded = _torch_load(torch, file)
-    for wrapper in WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
     if isinstance(loaded, torch.Tensor):
         loaded = {"tensor": loaded}
     if not isinstance(loaded, dict):
         raise WeightsError(f"{file} holds a {type(loaded).__name__}, not tensors by name")
-    return loaded
+    return _flattened(loaded)
+
+
+def _flattened(loaded: dict, front: str = "") -> dict:
+    """Tensors by name of a dictionary, or of the models in it: beside these lie optimisers and counters."""
+    inner = {key: part for key, part in loaded.items() if isinstance(part, dict) and wrappers.is_wrapper(key)}
+    if not inner:
+        return {f"{front}{name}": tensor for name, tensor in loaded.items()}
+    flat = {}
+    for key, part in inner.items():
+        flat |= _flattened(part, f"{front}{key}.")
+    return flat
 
 
 def _torch_array(torch, tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Text embeddings: reading a precomputed one, checking its width, projecting it for cross-attention."""
+"""Text embeddings: finding and reading a precomputed one, and projecting it for cross-attention."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from wm.cosmos.networks.config import DiTConfig
-from wm.cosmos.weights.sources import WeightsError, open_source
+from wm.cosmos.weights.sources import TEXT_FILE, WeightsError, open_source
+
+
+def find(names: Iterable[str], where: str) -> str | None:
+    """The text embedding among the names of files, or None; of several that of the empty prompt.
+
+    Raises:
+      WeightsError: there are several, and not one of them is of the empty prompt.
+    """
+    found = [name for name in names if TEXT_FILE in name and not name.rpartition("/")[2].startswith(".")]
+    chosen = [name for name in found if "empty" in name] if len(found) > 1 else found
+    if found and len(chosen) != 1:
+        raise WeightsError(f"{where} holds several text embeddings: name one of {', '.join(found)} by --text")
+    return chosen[0] if chosen else None
 
 
 def read(path: Path | str) -> np.ndarray:
