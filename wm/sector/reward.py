@@ -80,7 +80,7 @@ def _pay(ledger: Ledger, events):
     bits = 1 << jnp.arange(len(EVENT_NAMES), dtype=jnp.int32)
     already = (ledger.scored[:, None] & bits) > 0
     now = events & ~already
-    return now, ledger.replace(scored=ledger.scored | jnp.sum(jnp.where(now, bits, 0), -1))
+    return now, ledger.replace(scored=ledger.scored | jnp.sum(jnp.where(now, bits, 0), -1, dtype=jnp.int32))
 
 
 def step_reward(

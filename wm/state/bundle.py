@@ -24,6 +24,7 @@ from wm.state.params import EnvParams, build_rows
 from wm.state.spawn import SpawnTable
 from wm.store import checkpoints
 
+KIND = "world model"
 PACKAGED = Path(__file__).parents[1] / "data" / "default"
 SPAWN_ROWS = 48  # J
 KNOWN = 0.999  # share of recorded states in which imagination goes on
@@ -160,8 +161,29 @@ def save_bundle(directory: Path | str, params: EnvParams, config: dict, metadata
     nested = serialization.to_state_dict(_arrays(params))
     flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(nested, sep="/").items()}
     leaves = {k: [list(v.shape), str(v.dtype)] for k, v in flat.items()}
-    config = {"kind": "world model", "training": config, "leaves": leaves}
+    config = {"kind": KIND, "training": config, "names": names_of(params.rows.scene, params.airports), "leaves": leaves}
     return checkpoints.save(directory, 0, flat, config, metadata)
+
+
+def names_of(scenes: Scene, airports: Airport) -> dict[str, list[str]]:
+    """The network's inputs and outputs by name, in their order; `heads` have their sizes behind a colon."""
+    scene, airport = jax.tree.map(lambda x: x[0], (scenes, airports))
+    columns = jax.eval_shape(features.dynamics_features, scene, airport)
+    sizes = net.CATEGORICAL | net.BINARY | net.SCALAR
+    return {"features": sorted(columns), "heads": [f"{name}:{size}" for name, size in sizes.items()]}
+
+
+def _check_names(directory: Path, saved: dict | None, arrays: dict) -> None:
+    """Refuse weights of other inputs or outputs; a model saved without names is older than they are."""
+    if saved is None:
+        return
+    for kind, names in names_of(arrays["scenes"], arrays["airports"]).items():
+        if saved[kind] != names:
+            gone, new = (sorted(set(a) - set(b)) for a, b in ((saved[kind], names), (names, saved[kind])))
+            raise checkpoints.CheckpointError(
+                f"the world model in {directory} was trained with other {kind} ({', '.join(gone) or 'none'} "
+                f"for {', '.join(new) or 'none'}, or in another order): train it again"
+            )
 
 
 def _scene(d: dict) -> Scene:
@@ -176,7 +198,7 @@ def load_bundle(directory: Path | str | None = None, airport: str | None = None)
     """
     directory = PACKAGED if directory is None else Path(directory)
     config = checkpoints.load_config(directory)
-    if config.get("kind") != "world model":
+    if config.get("kind") != KIND:
         raise checkpoints.CheckpointError(
             f"{directory} holds {config.get('kind', 'another kind of checkpoint')!r}, not a world "
             "model: give the directory that launch.train_wm wrote"
@@ -195,6 +217,7 @@ def load_bundle(directory: Path | str | None = None, airport: str | None = None)
         raise checkpoints.CheckpointError(
             f"the world model in {directory} was saved with other columns ({error}): train it again"
         ) from error
+    _check_names(directory, config.get("names"), arrays)
     if airport is not None:
         known = config["training"].get("airports", [])
         if airport not in known:

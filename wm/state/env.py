@@ -44,10 +44,10 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
     def reset_env(self, key, params: EnvParams):
         """Start from a recorded state."""
         key_row, key_rate, key_member = jax.random.split(key, 3)
-        index = jax.random.randint(key_row, (), 0, params.rows.airport_id.shape[0])
+        index = jax.random.randint(key_row, (), 0, params.rows.airport_id.shape[0], jnp.int32)
         row = jax.tree.map(lambda x: x[index], params.rows)
         rate = jax.random.uniform(
-            key_rate, minval=params.traffic_low, maxval=params.traffic_high
+            key_rate, dtype=jnp.float32, minval=params.traffic_low, maxval=params.traffic_high
         )
         members = jax.tree.leaves(params.weights)[0].shape[0]
         slots = row.scene.traffic.valid.shape[-1]
@@ -57,10 +57,10 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
             ledger=reward.empty_ledger(slots),
             airport_id=row.airport_id,
             next_id=row.next_id,
-            member=jax.random.randint(key_member, (), 0, members),
+            member=jax.random.randint(key_member, (), 0, members, jnp.int32),
             traffic_rate=rate,
             potential=row.potential,
-            disagreement=jnp.zeros(()),
+            disagreement=jnp.zeros((), jnp.float32),
         )
         return self._apply_transition_gradient_policy(row.observation, state)
 

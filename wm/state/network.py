@@ -152,16 +152,17 @@ def _neighbours(weights):
 def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
     """Draw every categorical and binary head; the most likely value where `key` is None."""
     if key is None:
-        drawn = {n: jnp.argmax(outputs[n], -1) for n in CATEGORICAL}
+        drawn = {n: jnp.argmax(outputs[n], -1).astype(jnp.int32) for n in CATEGORICAL}
         return drawn | {n: outputs[n] > 0 for n in BINARY}
     shape = outputs["heading"].shape[:-1]
     width = len(CATEGORICAL) + sum(BINARY.values())
     # Drawn once: without the barrier every kernel that reads a column would draw them all again.
-    uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width)))
+    uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width), jnp.float32))
     drawn = {}
     for i, name in enumerate(CATEGORICAL):
         upto = jnp.cumsum(jax.nn.softmax(outputs[name], -1), -1)
-        drawn[name] = jnp.minimum(jnp.sum(upto < uniform[..., i, None], -1), CATEGORICAL[name] - 1)
+        passed = jnp.sum(upto < uniform[..., i, None], -1, dtype=jnp.int32)
+        drawn[name] = jnp.minimum(passed, CATEGORICAL[name] - 1)
     at = len(CATEGORICAL)
     for name, size in BINARY.items():
         drawn[name] = uniform[..., at : at + size] < jax.nn.sigmoid(outputs[name])

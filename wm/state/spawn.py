@@ -85,10 +85,10 @@ def spawn(
     # The clock was advanced by the step during which the spawn happens.
     clock = stream_clock(scene) - STEP_S
     logits = spawn_logits(weights, clock, traffic_rate, airport)
-    due = jax.random.uniform(key_when, logits.shape) < jax.nn.sigmoid(logits)
+    due = jax.random.uniform(key_when, logits.shape, jnp.float32) < jax.nn.sigmoid(logits)
     due = due & (table.count[airport_id] > 0)
     spawned = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
-    uniform = jax.random.uniform(key_which, logits.shape)
+    uniform = jax.random.uniform(key_which, logits.shape, jnp.float32)
 
     which = spawned & (jnp.cumsum(spawned) - 1 == most[:, None])  # [MAX_SPAWNS, S]
     free = ~t.valid & (jnp.cumsum(~t.valid) - 1 == most[:, None])  # [MAX_SPAWNS, N]
@@ -96,7 +96,7 @@ def spawn(
     stream = jnp.argmax(which, -1)
     fresh = _first_sights(table, airport_id, stream, uniform[stream])
     waiting = t.valid & (t.phase == tr.WAITING)
-    queue = jnp.sum(waiting & (t.runway == fresh.runway[:, None]), -1)
+    queue = jnp.sum(waiting & (t.runway == fresh.runway[:, None]), -1, dtype=jnp.int32)
     fresh = fresh.replace(
         id=next_id + most,
         stream=stream,
@@ -108,7 +108,7 @@ def spawn(
             old = jnp.where(takes[i], new[i], old).astype(old.dtype)
         return old
 
-    filled = jnp.sum(takes)
+    filled = jnp.sum(takes, dtype=jnp.int32)
     scene = scene.replace(
         traffic=jax.tree.map(merge, t, fresh),
         since_spawn_s=jnp.where(spawned, 0.0, scene.since_spawn_s),

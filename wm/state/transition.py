@@ -129,8 +129,8 @@ def _runways(before: Scene, t: Traffic, airport: Airport):
     went = on_runway & left[:, None]
     any_went = jnp.any(went, 0)
     slot = jnp.argmax(went, 0)
-    departed = jnp.sum(went, 0)
-    ahead = jnp.sum(jnp.where(on_runway, departed, 0), -1)
+    departed = jnp.sum(went, 0, dtype=jnp.int32)
+    ahead = jnp.sum(jnp.where(on_runway, departed, 0), -1, dtype=jnp.int32)
     queued = old.queue_position >= 0
     queue = jnp.where(queued & ~left, old.queue_position - ahead, -1)
 

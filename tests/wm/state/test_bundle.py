@@ -98,7 +98,7 @@ def test_episodes_begin_before_the_time_limit(saved, params):
 
 def test_a_model_with_other_columns_is_refused(params, tmp_path, monkeypatch):
     arrays = bundle._arrays(params)
-    airports = {"elevation": arrays["airports"].elevation_ft}
+    airports = {"elevation": arrays["airports"]["elevation_ft"]}
     monkeypatch.setattr(bundle, "_arrays", lambda _: arrays | {"airports": airports})
     bundle.save_bundle(tmp_path / "old", params, {"airports": ["aaaa"]}, {})
     assert "was saved with other columns" in refusal(tmp_path / "old")
