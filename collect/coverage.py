@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from collect.dataset import Episode
 from wm.sector import traffic as tr
 from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS, SPEED
+from wm.sector.recording import Recording
 
 VERBS = {ALTITUDE: "altitude", HEADING: "heading", SPEED: "speed", ILS: "ils", DIRECT: "direct"}
 SPEED_KT = np.arange(0, 601, 20)
@@ -46,7 +46,7 @@ class Coverage:
     go_arounds: int = 0  # approaches that ended in the air
     settings: Counter = dataclasses.field(default_factory=Counter)  # hours by airport, policy, traffic, wind
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Recording) -> None:
         """Count one episode."""
         traffic = episode.scene.traffic
         valid = np.asarray(traffic.valid)
@@ -74,7 +74,7 @@ class Coverage:
         for name, value in chosen.items():
             self.settings[name, str(value)] += hours
 
-    def _add_streams(self, episode: Episode) -> None:
+    def _add_streams(self, episode: Recording) -> None:
         streams = episode.static["streams"]
         names = [f"{stream['category']} {stream['route']}" for stream in streams]
         known = self.stream_names.setdefault(episode.icao, names)
@@ -130,7 +130,7 @@ def count_go_arounds(traffic: tr.Traffic) -> int:
     return int((final[:-1] & ~final[1:] & same).sum())
 
 
-def cover(episodes: Iterable[Episode]) -> Coverage:
+def cover(episodes: Iterable[Recording]) -> Coverage:
     """Count all episodes."""
     coverage = Coverage()
     for episode in episodes:

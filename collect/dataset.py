@@ -23,40 +23,14 @@ from collect.store import (
     shards,
 )
 from wm.sector import traffic as tr
+from wm.sector.recording import Recording
 
 SEEDS = {"train": (0, 500_000), "select": (500_000, 600_000), "test": (600_000, 700_000)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Episode:
-    """One recorded episode; T decisions, C columns of aircraft, E kinds of events.
-
-    As wm.state.labels.Recording, and more: `action` names aircraft by column (C for a no-op), the
-    policy's own action by its slots is `slot_action`; `slots` says which slot a column had.
-    """
-
-    icao: str
-    seed: int
-    policy: str
-    scene: tr.Scene  # numpy leaves [T + 1, ...], traffic [T + 1, C]
-    action: np.ndarray  # [T, 5] int32
-    events: np.ndarray  # [T, C, E] bool, by the column at the step's start (of new aircraft: after)
-    static: dict
-    routes: list
-    slot_action: np.ndarray  # [T, 5] int32
-    slots: np.ndarray  # [T + 1, C] int32, -1 for none
-    command: list[str]  # [T] as typed, empty for none
-    raw_events: np.ndarray  # [T, 32, 3] int32: aircraft id or -1, event, frame; unused rows -2
-    score: np.ndarray  # [T + 1] as the page shows it
-    terms: dict[str, np.ndarray]  # [T] reward in points
-    overflow: np.ndarray  # [T + 1] aircraft without a slot
-    callsigns: dict[int, str]
-    metadata: dict
-
-
 def load(
     directories: Path | str | Sequence[Path | str], use: str = "train", columns: int | None = None
-) -> Iterator[Episode]:
+) -> Iterator[Recording]:
     """Yield the episodes of `directories` (each a directory of recordings, or above some).
 
     `use` is what they are for, "train", "select" or "test": an episode whose seed is kept for
@@ -83,7 +57,7 @@ def check_seed(seed: int, use: str, where: str) -> None:
         raise DataError(f"{where} has seed {seed}, kept for {owner}; {use} takes {low} to {high - 1}")
 
 
-def _episode(example: dict, where: str, use: str, columns: int | None) -> Episode:
+def _episode(example: dict, where: str, use: str, columns: int | None) -> Recording:
     meta, steps = example["episode_metadata"], example["steps"]
     observation = steps["observation"]
     seed = int(meta["seed"])
@@ -109,7 +83,7 @@ def _episode(example: dict, where: str, use: str, columns: int | None) -> Episod
     )
     about = json.loads(meta["about"])
     raw_events, slot_action = steps["events"][:-1], steps["action"][:-1]
-    return Episode(
+    return Recording(
         icao=_text(meta["airport"]),
         seed=seed,
         policy=about["policy"],
@@ -130,7 +104,7 @@ def _episode(example: dict, where: str, use: str, columns: int | None) -> Episod
     )
 
 
-def widened(episode: Episode, columns: int) -> Episode:
+def widened(episode: Recording, columns: int) -> Recording:
     """The same episode with more `columns`, so that it can be stacked with one that needs them."""
     count = episode.slots.shape[1]
     traffic = _struct(tr.Traffic, vars(episode.scene.traffic), columns)

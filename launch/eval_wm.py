@@ -22,9 +22,9 @@ import matplotlib.pyplot as plt
 from collect import dataset
 from configs import cli
 from launch.shared import overlay, records, runs
+from wm.sector.recording import Recording
 from wm.state import bundle, fidelity, labels
 from wm.state import network as net
-from wm.state.labels import Recording
 from wm.store.checkpoints import CheckpointError
 
 SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
@@ -47,7 +47,7 @@ def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
 
     Those of one airport have equally many columns.
     """
-    found: dict[str, list[dataset.Episode]] = {icao: [] for icao in airports}
+    found: dict[str, list[Recording]] = {icao: [] for icao in airports}
     for episode in dataset.load(list(paths), use):
         if episode.icao in found:
             found[episode.icao].append(episode)
@@ -57,19 +57,13 @@ def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
                 f"no recording of {icao} for {use} under {', '.join(map(str, paths))}: record some "
                 "or leave it out of --airports"
             )
-    return {icao: _recordings(episodes) for icao, episodes in found.items()}
+    return {icao: _equally_wide(episodes) for icao, episodes in found.items()}
 
 
-def _recordings(episodes: list[dataset.Episode]) -> list[Recording]:
-    """Episodes as the world model takes them, all with the columns of the widest."""
-    names = [f.name for f in dataclasses.fields(Recording) if f.name != "traffic_rate"]
-    widest = max(episode.slots.shape[1] for episode in episodes)
-    found = []
-    for episode in episodes:
-        wide = dataset.widened(episode, widest)
-        columns = {n: getattr(wide, n) for n in names}
-        found.append(Recording(**columns, traffic_rate=episode.metadata["traffic"]))
-    return found
+def _equally_wide(recordings: list[Recording]) -> list[Recording]:
+    """The recordings, all with the columns of the widest."""
+    widest = max(recording.slots.shape[1] for recording in recordings)
+    return [dataset.widened(recording, widest) for recording in recordings]
 
 
 def reinitialised(weights, seed: int = 99):

@@ -26,9 +26,9 @@ from configs.world_model import WorldModelConfig
 from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import overlay, parallel, runs
+from wm.sector.recording import Recording
 from wm.state import bundle, fit, labels
 from wm.state import network as net
-from wm.state.labels import Recording
 from wm.store import checkpoints
 
 
@@ -40,7 +40,7 @@ def training_data(tables: list, recorded: list[list[Recording]], members: int, s
             rows = fit.compact(labels.rows_of(recording, airport))
             episode.append(np.full(len(rows.features), len(parts), np.int32))
             parts.append(rows)
-            spawns.append(fit.spawn_rows(recording, airport, recording.traffic_rate))
+            spawns.append(fit.spawn_rows(recording, airport))
     rng = np.random.default_rng(seed)
     weights = rng.poisson(1.0, (members, len(parts))).astype(np.float32)
     weights[0] = 1.0  # one member has seen everything once

@@ -14,12 +14,12 @@ import tests.wm.scenes as scenes
 from wm.sector import commands
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport, from_static
+from wm.sector.recording import Recording
 from wm.sector.route import current_leg, restrictions
 from wm.state import features, transition
 from wm.state import kinematics as kn
 from wm.state import network as net
 from wm.state import spawn as sp
-from wm.state.labels import Recording
 
 SLOTS = 6
 LEGS = 14

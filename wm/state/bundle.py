@@ -16,10 +16,10 @@ from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.columns import stack_padded
+from wm.sector.recording import Recording
 from wm.sector.traffic import Runways, Scene, Traffic, in_play
 from wm.state import features
 from wm.state import network as net
-from wm.state.labels import Recording
 from wm.state.params import EnvParams, build_rows
 from wm.state.spawn import SpawnTable
 from wm.store import checkpoints
@@ -161,7 +161,8 @@ def save_bundle(directory: Path | str, params: EnvParams, config: dict, metadata
     nested = serialization.to_state_dict(_arrays(params))
     flat = {k: np.asarray(v) for k, v in traverse_util.flatten_dict(nested, sep="/").items()}
     leaves = {k: [list(v.shape), str(v.dtype)] for k, v in flat.items()}
-    config = {"kind": KIND, "training": config, "names": names_of(params.rows.scene, params.airports), "leaves": leaves}
+    names = names_of(params.rows.scene, params.airports)
+    config = {"kind": KIND, "training": config, "names": names, "leaves": leaves}
     return checkpoints.save(directory, 0, flat, config, metadata)
 
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from wm.sector import commands
 from wm.sector.airport import Airport
+from wm.sector.recording import Recording
 from wm.sector.traffic import STEP_S, Scene, in_play
 from wm.state import features, transition
 from wm.state import network as net
 from wm.state import spawn as sp
-from wm.state.labels import Recording
 
 HORIZONS_S = (60, 300)
 REMOVAL_TOLERANCE_S = 10.0

@@ -14,9 +14,10 @@ import optax
 from flax import struct
 
 from wm.sector.airport import Airport
+from wm.sector.recording import Recording
 from wm.state import network as net
 from wm.state import spawn as sp
-from wm.state.labels import Recording, Rows
+from wm.state.labels import Rows
 
 
 @struct.dataclass
@@ -55,7 +56,7 @@ def compact(rows: Rows) -> Rows:
     )
 
 
-def spawn_rows(recording: Recording, airport: Airport, traffic_rate: float = 1.0) -> SpawnRows:
+def spawn_rows(recording: Recording, airport: Airport) -> SpawnRows:
     """Stream clocks at every step of an episode and whether the stream spawned in the step."""
     scene = recording.scene
     since = np.asarray(scene.since_spawn_s)
@@ -64,7 +65,7 @@ def spawn_rows(recording: Recording, airport: Airport, traffic_rate: float = 1.0
     count = int(airport.stream_count)
     x = sp.hazard_features(
         clock[:-1, :count],
-        np.asarray(airport.stream_interval_s)[:count] / traffic_rate,
+        np.asarray(airport.stream_interval_s)[:count] / recording.traffic_rate,
         np.asarray(airport.stream_minimum_s)[:count],
         np.asarray(airport.stream_category)[:count],
     )

@@ -17,6 +17,7 @@ from wm.sector import airport as ap
 from wm.sector import commands, geometry, wind
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
+from wm.sector.recording import Recording
 from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import EVENT_NAMES, FRAME_S, Scene, Traffic, in_play
 from wm.state import features
@@ -29,21 +30,6 @@ SPEED_TOLERANCE_KT = 0.6
 HEADING_ORDER = ("vector", "fix", "assigned", "runway", "threshold", "localizer", "keep")
 ALTITUDE_ORDER = ("assigned", "maximum", "minimum", "field", "ceiling", "glideslope", "keep", "level")
 SPEED_ORDER = ("assigned", "restriction", "highest", "keep", "lowest", "stop")
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """One recorded episode as arrays; slots are those of the recording and stay an aircraft's."""
-
-    icao: str
-    seed: int
-    policy: str
-    scene: Scene  # leaves [T + 1, ...], traffic [T + 1, N]
-    action: np.ndarray  # [T, 5] int32, aircraft entry is a recorded slot, N for a no-op
-    events: np.ndarray  # [T, N, E] bool, events of the step by the slot at its start
-    static: dict
-    routes: list
-    traffic_rate: float = 1.0  # times the airport's own
 
 
 @struct.dataclass

@@ -12,9 +12,9 @@ import tests.wm.scenes as scenes
 from tests.wm.recordings import SLOTS, idle, rated
 from wm.sector import traffic as tr
 from wm.sector.airport import from_static, select, stack
+from wm.sector.recording import Recording
 from wm.state import fit
 from wm.state import spawn as sp
-from wm.state.labels import Recording
 
 ARRIVALS, DEPARTURES = range(2)
 PLACE = scenes.airport()
