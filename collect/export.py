@@ -19,8 +19,9 @@ from typing import BinaryIO
 import numpy as np
 
 from collect.pictures import palette_indices, palette_png
-from collect.store import DataError
+from collect.store import DataError, say_once
 
+SUFFIX = ".episode"
 MAGIC = b"openscope-episode-1\n"
 PRESET = 3  # a fifth of the time of the best, for a tenth more bytes
 
@@ -48,6 +49,23 @@ def write(example: dict, path: Path | str) -> int:
             raise
     os.replace(file.name, path)
     return path.stat().st_size
+
+
+def find(folder: Path | str) -> list[Path]:
+    """The exported episodes in a folder, in order; other files are passed over, named once.
+
+    One that is cut short at its very beginning is not another file but a damaged one.
+    """
+    found, others = [], []
+    for path in sorted(path for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file()):
+        with open(path, "rb") as file:
+            begin = file.read(len(MAGIC))
+        foreign = path.name.startswith(".") or not MAGIC.startswith(begin)
+        (others if foreign else found).append(path)
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+        say_once(f"{folder} holds {len(others)} other files named *{SUFFIX} ({names}): passed over")
+    return found
 
 
 def read(path: Path | str) -> dict:

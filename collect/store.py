@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -37,6 +38,7 @@ from wm.store import lock
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 METADATA_PREFIX = ".metadata-"  # folders in which new metadata is prepared
+INFO = "dataset_info.json"  # the file that makes a directory a data set
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
 COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
 RUNWAYS, STREAMS, EVENTS = 24, 64, 32  # places per step; what is used follows from the airport
@@ -159,7 +161,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
     def _begin(self, directory: Path, wanted) -> None:
         for leftover in directory.glob(f"{METADATA_PREFIX}*"):
             shutil.rmtree(leftover)
-        if (directory / "dataset_info.json").exists():
+        if (directory / INFO).exists():
             found = open_directory(directory).info.features
             if _layout(found) != _layout(wanted):
                 raise DataError(
@@ -220,7 +222,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
         self._ds_info.set_splits(sequential_writer._split_dict(self._splits))
         with tempfile.TemporaryDirectory(dir=self._data_dir, prefix=METADATA_PREFIX) as folder:
             self._ds_info.write_to_directory(folder)
-            for name in ("features.json", "metadata.json", "dataset_info.json"):
+            for name in ("features.json", "metadata.json", INFO):
                 part = os.path.join(folder, name)
                 if os.path.exists(part):
                     _sync(part)
@@ -262,6 +264,9 @@ def _sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not os.path.isdir(path) or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # some file systems write folders by themselves and refuse to be asked
     finally:
         os.close(descriptor)
 
@@ -291,7 +296,7 @@ def read_records(path: Path | str) -> list[bytes]:
 def open_directory(directory: Path | str):
     """The TFDS builder of one directory; raises DataError for anything but our recordings."""
     directory = Path(directory)
-    if not (directory / "dataset_info.json").exists():
+    if not (directory / INFO).exists():
         raise DataError(f"{directory} holds no recordings: give the directory of a recorder's --out")
     try:
         builder = tfds.builder_from_directory(str(directory))
@@ -306,13 +311,36 @@ def open_directory(directory: Path | str):
 
 
 def written_directories(root: Path | str) -> list[Path]:
-    """Directories at or below `root` that a writer has begun; not what a killed one left half done."""
-    found = []
-    for folder, below, files in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(METADATA_PREFIX)]
-        if "dataset_info.json" in files:
-            found.append(Path(folder))
+    """Directories at or below `root` that a writer has begun, in order.
+
+    What is hidden is passed over: metadata that a killed writer left half done, and what other systems put
+    beside files. So are other data sets below `root`, which are named once.
+    """
+    root, found = Path(root), []
+    for name, below, files in os.walk(root):
+        below[:] = [folder for folder in below if not folder.startswith(".")]
+        folder = Path(name)
+        if INFO not in files:
+            continue
+        if folder == root or _name_of(folder) in (NAME, None):
+            found.append(folder)
+        else:
+            say_once(f"{folder} is the data set {_name_of(folder)!r}: passed over")
     return sorted(found)
+
+
+def _name_of(directory: Path) -> str | None:
+    """The name of a data set; None where its metadata cannot be read."""
+    try:
+        return json.loads((directory / INFO).read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@functools.cache
+def say_once(text: str) -> None:
+    """Print a note for the user, the first time only."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def find_directories(root: Path | str) -> list[Path]:

@@ -22,8 +22,6 @@ from collect.store import DataError
 from configs import cli
 from launch.shared import runs
 
-SUFFIX = ".episode"
-
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
@@ -84,7 +82,7 @@ def pack(config: Pack) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     before = after = count = 0
     for name, example in runs.track(examples(config.data), "episode"):
-        path = config.out / f"{name}{SUFFIX}"
+        path = config.out / f"{name}{export.SUFFIX}"
         if not path.exists():
             export.write(example, path)
         count, after = count + 1, after + path.stat().st_size
@@ -94,7 +92,7 @@ def pack(config: Pack) -> str:
 
 def unpack(config: Unpack) -> str:
     """Record what is missing from packed files, a directory per layout; returns what was done."""
-    paths = sorted(config.data.glob(f"*{SUFFIX}"))
+    paths = export.find(config.data)
     if not paths:
         raise DataError(f"{config.data} holds no packed episodes: make some with launch.export pack")
     have = store.stored_keys(store.written_directories(config.out))

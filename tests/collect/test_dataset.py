@@ -1,10 +1,12 @@
 """What is written is what is read, by us and by plain TFDS; damage and misuse are named."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from collect.slots import aircraft_ids
 from collect.snapshot import parse
 from collect.validate import validate
 from wm.sector import traffic as tr
+from wm.store import lock
 
 
 @pytest.fixture
@@ -99,6 +102,34 @@ def test_one_writer_at_a_time(tmp_path):
             store.wait_until_free(tmp_path, 0.3)
     store.wait_until_free(tmp_path, 0.0)
     store.EpisodeWriter(tmp_path).close()
+
+
+def test_a_folder_that_is_read_only_has_no_writer_to_wait_for(tmp_path, monkeypatch):
+    def refuse(folder):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+
+    monkeypatch.setattr(lock, "hold", refuse)
+    store.wait_until_free(tmp_path, 60.0)
+
+
+def test_folders_that_refuse_to_be_synced_are_written_all_the_same(tmp_path, one, monkeypatch):
+    sync = os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    episodes.write(tmp_path, [one(1)])
+    assert len(store.stored_keys([tmp_path])) == 1
+
+    def refuse_all(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refuse_all)
+    with pytest.raises(OSError, match="Input/output"):
+        episodes.write(tmp_path, [one(2)])
 
 
 def test_another_layout_is_not_mixed_in(tmp_path, one):
