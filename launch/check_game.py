@@ -47,6 +47,7 @@ def _terminate(signum, frame):
 
 def check(config: Replay | Speed | Kill | Timing | Soak | Faults | Plan) -> list[str]:
     """Run one check and write what it found; returns what it found wrong, one line each."""
+    runs.commit()  # of the code that runs, whatever is edited meanwhile
     folder = config.out or runs.create(f"check-{type(config).__name__.lower()}")
     folder.mkdir(parents=True, exist_ok=True)
     results, figures, faults = CHECKS[type(config)].run(config, folder)

@@ -81,5 +81,6 @@ def memory_mb(pid: int) -> Counter[str]:
         with contextlib.suppress(OSError):
             lines = (folder / "smaps_rollup").read_text().splitlines()
             share = {line.split()[0]: line.split()[1] for line in lines[1:]}
-            megabytes[kind(folder)] += (float(share["Pss_Anon:"]) + float(share["Pss_Shmem:"])) / 1e3
+            kilobytes = float(share["Pss_Anon:"]) + float(share["Pss_Shmem:"])  # of 1024 bytes each
+            megabytes[kind(folder)] += kilobytes * 1024 / 1e6
     return megabytes

@@ -1,5 +1,6 @@
 """What every command needs around its work: a run folder, its results, progress, and an end in one line."""
 
+import functools
 import json
 import os
 import platform
@@ -56,11 +57,17 @@ def provenance() -> dict[str, Any]:
     """What makes a figure repeatable: {"command", "commit", "date", "device", "versions"}."""
     return {
         "command": command(),
-        "commit": git_commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device(),
         "versions": library_versions(),
     }
+
+
+@functools.cache
+def commit() -> str | None:
+    """Commit of this code as it was when a command first asked: before its long work, not after it."""
+    return git_commit()
 
 
 def command() -> str:
@@ -134,8 +141,16 @@ def track(items: Iterable[Item], unit: str, total: int | None = None) -> Iterato
 
 def fail(message: object, status: int = 1) -> NoReturn:
     """Ends the process with one line on stderr: what was wrong and what would be right."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"error: {in_one_line(message)}", file=sys.stderr)
     raise SystemExit(status)
+
+
+def in_one_line(message: object) -> str:
+    """A message, or an error's, in one line; errors of the system name the file before the reason."""
+    if isinstance(message, OSError) and message.strerror:
+        where = f"{message.filename}: " if message.filename else ""
+        message = f"{where}{message.strerror}"
+    return " ".join(str(message).split())
 
 
 @contextmanager
