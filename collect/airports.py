@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
-import urllib.request
 
 from collect import GameError
-from collect.game import PUBLIC_URL
+from collect.server import Server, server_of
 
 LIST = "assets/airports/airportLoadList.json"
 LEVELS = ("beginner", "easy", "medium", "hard")
@@ -21,22 +19,20 @@ class Entry:
     level: str
 
 
-def enabled(url: str | None = None, timeout_s: float = 30.0) -> list[Entry]:
+def enabled(server: Server | str | None = None) -> list[Entry]:
     """The airports that the game lets players choose, easiest first.
 
     Raises GameError where the list cannot be read.
     """
-    address = f"{(url or os.environ.get('OPENSCOPE_URL') or PUBLIC_URL).rstrip('/')}/{LIST}"
+    server = server_of(server)
     try:
-        with urllib.request.urlopen(address, timeout=timeout_s) as answer:
-            entries = json.load(answer)
         found = [
             Entry(entry["icao"].lower(), entry["name"], entry["level"])
-            for entry in entries
+            for entry in json.loads(server.read(LIST))
             if not entry.get("disabled")
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return sorted(found, key=lambda entry: (LEVELS.index(entry.level), entry.icao))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise GameError(
-            f"{address} is no list of airports ({error}): set OPENSCOPE_URL to the address of openScope"
+            f"{server.address} has no list of airports ({error}): set OPENSCOPE_URL to the address of a game"
         ) from None
-    return sorted(found, key=lambda entry: (LEVELS.index(entry.level), entry.icao))

@@ -17,9 +17,27 @@ const keepLog = (mutations) => {
 };
 const logObserver = new MutationObserver(keepLog);
 
+// The game's own commands (timewarp, pause, clear, airport, ...) would change the simulation itself. They are
+// words without a digit where a command to an aircraft has its callsign; the game answers other callsigns.
+const DELETE = ['del', 'delete', 'kill'];
+
+function refuseAllButSteering(text) {
+  const [callsign, ...words] = text.trim().toLowerCase().split(' ').filter(Boolean);
+  const known = callsign && callsign !== '*' && list().some((a) => a.matchCallsign(callsign));
+  if (!known && !/\d/.test(callsign ?? '')) {
+    throw new Error(
+      `"${text}" is no command to an aircraft: begin with a callsign, such as "AAL123 d 40"`,
+    );
+  }
+  if (words.some((word) => DELETE.includes(word))) {
+    throw new Error(`"${text}" would take the aircraft out of the game: give a command that steers it`);
+  }
+}
+
 function typeCommand(text) {
   const input = document.getElementById('command');
   input.value = text;
+  refuseAllButSteering(input.value); // what the game will read: the field drops line breaks
   input.dispatchEvent(new KeyboardEvent('keydown', { code: 'Enter', bubbles: true }));
   for (const a of list()) {
     const record = records.get(a);
@@ -120,7 +138,9 @@ function answer(frames, { rows, events, shots }) {
 
 function step(command, frames, pictures) {
   if (command) typeCommand(command);
-  return answer(frames, runFrames(frames, pictures));
+  const seen = runFrames(frames, pictures);
+  compareClocks();
+  return answer(frames, seen);
 }
 
 // What the page has become: 'blank' where no game has begun to load, 'loading', 'ready', or the reason
@@ -172,6 +192,7 @@ async function begin(options) {
   listen();
   for (let i = 0; i < WARM_UP_FRAMES; i++) runFrame();
   startMs = clockMs;
+  gameStart = gameClock._accumulatedDeltaTime;
   linesRead = scoreLines().length;
   logObserver.observe(document.getElementById('log'), { childList: true });
   for (const a of list()) observe(a, -1);

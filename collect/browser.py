@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sys
 import threading
 from concurrent.futures import TimeoutError as FutureTimeout
 
@@ -17,16 +18,22 @@ from playwright.async_api import async_playwright
 
 from collect import GameError, GameFault
 
-SYSTEM_BROWSERS = ("/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
-START_TIMEOUT_S = 60.0
+SYSTEM_BROWSERS = (
+    "/usr/bin/chromium",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
+LAUNCH_TIMEOUT_S, START_TIMEOUT_S = 60.0, 300.0  # of one browser, and of all that are tried
 
 
-def system_browser() -> str | None:
-    """Path of the first Chromium of the system, None where there is none."""
-    for name in SYSTEM_BROWSERS:
-        if path := shutil.which(name):
-            return path
-    return None
+def candidates() -> list[str | None]:
+    """Browsers to try, in order; None is Playwright's own. OPENSCOPE_BROWSER names the only one."""
+    if chosen := os.environ.get("OPENSCOPE_BROWSER"):
+        return [shutil.which(chosen) or chosen]
+    found = [path for name in SYSTEM_BROWSERS if (path := shutil.which(name))]
+    return [*dict.fromkeys(found), None]
 
 
 class BrowserLost(GameError):
@@ -54,16 +61,24 @@ class Browser:
 
     async def _start(self):
         self._playwright = await async_playwright().start()
-        try:
-            self.process = await self._playwright.chromium.launch(
-                executable_path=system_browser(), headless=True, handle_sigint=False
-            )
-        except PlaywrightError as error:
-            reason = str(error).splitlines()[0]
+        reasons = []
+        for path in candidates():
+            try:
+                self.process = await self._playwright.chromium.launch(
+                    executable_path=path,
+                    headless=True,
+                    handle_sigint=False,
+                    timeout=1000 * LAUNCH_TIMEOUT_S,
+                )
+                break
+            except PlaywrightError as error:
+                reason = str(error).splitlines()[0].removeprefix("BrowserType.launch: ")
+                reasons.append(f"{path or 'the one of Playwright'}: {reason}")
+        else:
             raise GameError(
-                f"no usable Chromium ({reason}): install one with `apt-get install chromium` or "
-                "`python -m playwright install chromium`"
-            ) from None
+                f"no usable Chromium ({'; '.join(reasons)}): install one with `apt-get install chromium` or "
+                "`python -m playwright install chromium`, or set OPENSCOPE_BROWSER to the path of one"
+            )
         session = await self.process.new_browser_cdp_session()
         processes = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
         self.pid = next(p["id"] for p in processes if p["type"] == "browser")
@@ -130,3 +145,17 @@ class Browser:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def main() -> int:
+    """Start a browser and end it again; says in one line where there is none. For launch/setup.sh."""
+    try:
+        Browser().close()
+    except GameError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,6 +25,28 @@ window.Date = new Proxy(native.Date, {
 });
 performance.now = () => clockMs;
 
+// The game's own clock, to which nothing on `window` leads, is the object that first sets this property.
+const CLOCK_TOLERANCE_S = 0.01; // the game counts whole milliseconds; the shortest frame has four
+let gameClock = null;
+let gameStart = 0; // what it shows when the episode begins
+Object.defineProperty(Object.prototype, '_accumulatedDeltaTime', {
+  configurable: true,
+  set(value) {
+    delete Object.prototype._accumulatedDeltaTime;
+    this._accumulatedDeltaTime = value;
+    gameClock = this;
+  },
+});
+
+// A pause or a timewarp, whoever sets it, makes the game's clock go by another time than ours.
+function compareClocks() {
+  const shown = gameClock._accumulatedDeltaTime - gameStart;
+  if (Math.abs(shown - now()) <= CLOCK_TOLERANCE_S) return;
+  throw new Error(
+    `the game's own clock shows ${shown.toFixed(2)} s where ${now()} s have passed, so it was paused, sped up or begun again: reset the game`,
+  );
+}
+
 let frameRequests = new Map();
 let lastId = 0;
 window.requestAnimationFrame = (callback) => {

@@ -16,8 +16,8 @@ from gymnasium import spaces
 
 from collect import GameError
 from collect import slots as sl
-from collect.browser import Browser
 from collect.game import Game
+from collect.server import Server
 from collect.snapshot import Snapshot
 from wm.sector import commands, observe, reward
 from wm.sector import traffic as tr
@@ -82,41 +82,36 @@ class OpenScopeEnv(gymnasium.Env):
     play that had no slot in this step). `scene`, `columns`, `slots` and `snapshot` hold the whole
     state for recorders. Raises GameError where the game cannot be played.
 
-    Args: as collect.game.Game, and
+    Args: as collect.game.Game (traffic, wind, view and browser by name), and
       slots: aircraft the observation holds (N); 48 for the largest airports.
       episode_s: time limit (s); the episode is then truncated.
       frame_s: divides the 0.5 s of a lock-step frame; separation is judged every 0.5 s all the same.
-      pictures: taken in each decision, at the ends of equal parts; 5 is one a second.
-      render_mode: "rgb_array" needs picture_px.
+      render_mode: "rgb_array" needs a view.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / tr.STEP_S}  # noqa: RUF012
 
     def __init__(
         self,
-        url: str | None = None,
+        server: Server | str | None = None,
         airport: str = "kabq",
-        traffic: float | Mapping[str, float] = 1.0,
-        wind: tuple[float, float] | None = None,
         slots: int = 32,
         episode_s: float = EPISODE_S,
-        picture_px: int | None = None,
-        palette: bool = True,
-        pictures: int = 1,
-        render_mode: str | None = None,
-        browser: Browser | None = None,
         frame_s: float = tr.FRAME_S,
+        render_mode: str | None = None,
+        **game,
     ):
-        if render_mode == "rgb_array" and picture_px is None:
-            raise GameError('render_mode="rgb_array" needs a size: give picture_px=512')
+        view = game.get("view")
+        if render_mode == "rgb_array" and view is None:
+            raise GameError('render_mode="rgb_array" needs pictures: give view=View(512)')
         if not 1 <= slots <= sl.WIDTHS[0]:
             raise GameError(f"slots of {slots} must be 1 to {sl.WIDTHS[0]}")
         if frame_s <= 0 or abs(tr.FRAME_S / frame_s - round(tr.FRAME_S / frame_s)) > 1e-9:
             raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
         self.episode_s, self.render_mode = episode_s, render_mode
         self.slots = np.full(slots, sl.FREE, np.int64)
-        self._pictures = 0 if picture_px is None else pictures
-        self.game = Game(url, airport, 0, traffic, wind, frame_s, picture_px, palette, browser=browser)
+        self._pictures = 0 if view is None else view.each
+        self.game = Game(server, airport, frame_s=frame_s, **game)
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
 

@@ -9,30 +9,25 @@ The game runs in a headless Chromium with a clock, timers and random numbers of 
 so it advances exactly one decision per call and repeats exactly for the same seed and commands.
 """
 
-import asyncio
 import base64
 import contextlib
 import json
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from playwright.async_api import Error as PlaywrightError
-
-from collect import GameError, GameFault
+from collect import GameError
 from collect.browser import Browser
-from collect.pictures import Canvas, page_colours
+from collect.page import Page
+from collect.pictures import Canvas, View, page_colours
+from collect.server import Server, server_of
 from collect.snapshot import Snapshot, parse
 from wm.sector import traffic as tr
 
-PUBLIC_URL = "https://www.openscope.co"
 EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed so that runs repeat
 # .js, in one scope
 BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
-FOOTER_PX = 36  # of the page below its canvas
-FAILED_S = 10.0  # a page with an error that is not ready by then never will be
+STEP_TIMEOUT_S = 60.0  # longest wait for a step, which takes milliseconds
+SPARE_S = 30.0  # beside the server's own waits, before a page that loads is given up
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
 WIND_STEP_DEG, WIND_MAXIMUM_KT = 10, 25
@@ -105,49 +100,44 @@ class Game:
     """One page of the real game; a context manager. `static` and `snapshot` follow the last reset.
 
     Args:
-      url: address of the game; else OPENSCOPE_URL, else the public site.
+      server: where the game is served, or its address; None is OPENSCOPE_URL, else the public site.
       airport: ICAO code, as in the game's own list.
       seed: of everything random in the game.
       traffic: factor on the airport's own spawn rates, or a factor per category.
       wind: (from, degrees; speed, kt), None for the airport's own.
-      frame_s: length of one game frame (s), below 1 and a divisor of the 5 s decision.
-      picture_px: side of the square view (pixels) that `step(pictures=1)` returns, None for none. The
-        whole control area is in it, at the scale `static["picture_px_per_nm"]`.
-      palette: pictures have the 256 colours of collect.pictures; False for all that the game has.
-      plain: leave everything to the game that collect/idle.js would spare it; to compare, not to use.
+      view: the square picture that `step(pictures=1)` returns, None for none. The whole control area is in
+        it, at the scale `static["picture_px_per_nm"]`.
       browser: shared with other games; None opens one of its own.
-      timeout_s: longest wait for the page to load, and for any one step.
+      frame_s: length of one game frame (s), below 1 and a divisor of the 5 s decision.
 
     Raises GameError, in one line, for everything that keeps the game from being played.
     """
 
+    plain = False  # leaves everything to the game that collect/idle.js would spare it
+
     def __init__(
         self,
-        url: str | None = None,
+        server: Server | str | None = None,
         airport: str = "kabq",
         seed: int = 0,
         traffic: float | Mapping[str, float] = 1.0,
         wind: tuple[float, float] | None = None,
-        frame_s: float = tr.FRAME_S,
-        picture_px: int | None = None,
-        palette: bool = True,
-        plain: bool = False,
+        view: View | None = None,
         browser: Browser | None = None,
-        timeout_s: float = 60.0,
+        frame_s: float = tr.FRAME_S,
     ):
-        self.url = url or os.environ.get("OPENSCOPE_URL") or PUBLIC_URL
+        self.server = server_of(server)
         self.frames = round(tr.STEP_S / frame_s)
         if not 0 < frame_s < 1 or abs(self.frames * frame_s - tr.STEP_S) > 1e-9:
             raise GameError(f"a frame of {frame_s!r} s must be below 1 s and divide {tr.STEP_S:g} s")
-        if plain and picture_px is not None:
-            raise GameError("a plain game takes no pictures: leave out plain or picture_px")
-        self.frame_s, self.picture_px, self.timeout_s = frame_s, picture_px, timeout_s
-        self._palette, self._plain = palette, plain
+        if self.plain and view is not None:
+            raise GameError("a plain game takes no pictures: leave out the view")
+        self.frame_s, self.view, self.step_timeout_s = frame_s, view, STEP_TIMEOUT_S
         self._zooms: dict[str, float] = {}  # by airport, px per km
         self._settings = {"airport": airport, "seed": seed, "traffic": traffic, "wind": wind}
         self._shared = browser
-        self._browser = self._context = self._page = None
-        self._errors: list[PlaywrightError] = []  # that the page itself did not catch
+        self._browser: Browser | None = None
+        self.page: Page | None = None
         self.static: dict = {}
         self.snapshot: Snapshot | None = None
 
@@ -164,13 +154,13 @@ class Game:
 
     def close(self):
         """Close the page, and the browser where it is the game's own; a reset opens both again."""
-        browser, context = self._browser, self._context
-        self._browser = self._context = self._page = None
+        browser, page = self._browser, self.page
+        self._browser = self.page = None
         if browser is not None and browser is not self._shared:
             browser.close()
-        elif context is not None:
+        elif page is not None:
             with contextlib.suppress(GameError):  # the shared browser is gone, and the page with it
-                browser.run(context.close(), 10.0)
+                browser.run(page.close(), 10.0)
 
     def reset(self, **settings) -> Snapshot:
         """Start a new episode on a fresh page of the same browser; returns its state at time 0.
@@ -185,15 +175,17 @@ class Game:
         options = {"traffic": traffic_rates(chosen["traffic"]), "wind": wind_setting(chosen["wind"])}
         if self._browser is None:
             self._browser = self._shared or Browser()
-            self._run(self._open(), self.timeout_s)
+            width = PLAIN_VIEW_PX if self.view is None else self.view.px
+            self.page = Page(self._browser, self.server, width)
+            self._run(self.page.open(), SPARE_S)
         static, raw = self._begin(chosen["airport"].lower(), chosen["seed"], options)
         self.static = json.loads(static)
-        if self.picture_px is not None:
+        self._read_picture = base64.b64decode
+        if self.view is not None:
             scale = self._zooms[chosen["airport"].lower()] * tr.KM_PER_NM
             self.static["picture_px_per_nm"] = scale
-        self._read_picture = base64.b64decode
-        if self.picture_px is not None and self._palette:
-            self._read_picture = Canvas(self.picture_px).paint
+            if self.view.palette:
+                self._read_picture = Canvas(self.view.px).paint
         self.snapshot = parse(raw, read_picture=self._read_picture)
         return self.snapshot
 
@@ -201,12 +193,16 @@ class Game:
         """Type `command` (None: nothing), let one decision of 5 s pass, return the state after it.
 
         `pictures` are taken at the ends of so many equal parts of it: 1 at its end, 5 one a second.
+        Raises GameError for a text that is no command to an aircraft, before anything has passed, and where
+        the game's own clock went by another time.
         """
-        if pictures and self.picture_px is None:
-            raise GameError("no picture: open the game with picture_px=512")
+        if not isinstance(command, str | None):
+            raise GameError(f"{command!r} is no command: give a text such as 'AAL123 d 40'")
+        if pictures and self.view is None:
+            raise GameError("no picture: open the game with view=View(512)")
         if pictures < 0 or (pictures and self.frames % pictures):
             raise GameError(f"{pictures} pictures a decision must divide its {self.frames} frames")
-        raw = self._run(self._evaluate("step", [command, self.frames, pictures]), self.timeout_s)
+        raw = self._run(self._call("step", [command, self.frames, pictures]), self.step_timeout_s)
         known = self.snapshot
         self.snapshot = parse(raw, known.callsigns, known.routes, self._read_picture)
         return self.snapshot
@@ -215,85 +211,32 @@ class Game:
         """Load the page, for an airport's first pictures once more with the zoom that they need."""
         for _ in range(2):
             view = {
-                "picture_px": self.picture_px or 0,
-                "palette": page_colours() if self.picture_px and self._palette else None,
+                "picture_px": 0 if self.view is None else self.view.px,
+                "palette": page_colours() if self.view is not None and self.view.palette else None,
                 "zoom": self._zooms.get(airport),
             }
-            config = bridge_config(airport, seed, self.frame_s, self._plain, view)
-            found = self._run(self._load(config, options), 2 * self.timeout_s)
+            config = bridge_config(airport, seed, self.frame_s, self.plain, view)
+            found = self._run(self._load(config, options), 2 * self.server.wait_s + SPARE_S)
             if not isinstance(found, float | int):
                 return found
             self._zooms[airport] = found
         raise GameError(f"the page does not take the zoom that {airport} needs: this game is another version")
 
-    def _run(self, coroutine, timeout_s):
-        if self._browser is None:
-            coroutine.close()
+    async def _load(self, config: dict, options: dict):
+        await self.page.load(bridge_script(config), f"{config['airport']} with seed {config['seed']}")
+        return await self._call("begin", [options])
+
+    def _call(self, function: str, arguments: list):
+        if self.page is None:
             raise GameError("the game is not open: reset it, or use it in a `with` statement")
+        script = f"(arguments) => window.openscopeBridge.{function}(...arguments)"
+        return self.page.evaluate(script, arguments)
+
+    def _run(self, coroutine, timeout_s: float):
         return self._browser.run(coroutine, timeout_s)
 
-    async def _open(self):
-        size = self.picture_px or PLAIN_VIEW_PX
-        self._context = await self._browser.process.new_context(
-            viewport={"width": size, "height": size + FOOTER_PX},
-            bypass_csp=True,
-            service_workers="block",
-        )
-        host = urlsplit(self.url).netloc
 
-        async def only_the_game(route):
-            inside = urlsplit(route.request.url).netloc in (host, "")
-            await (route.continue_() if inside else route.abort())
+class PlainGame(Game):
+    """The game without collect/idle.js and without pictures; to compare, not to use."""
 
-        await self._context.route("**/*", only_the_game)
-
-    async def _load(self, config: dict, options: dict):
-        if self._page is not None:
-            await self._page.close()
-        self._page = await self._context.new_page()
-        self._errors.clear()
-        # Playwright takes no built-in method.
-        self._page.on("pageerror", lambda error: self._errors.append(error))
-        await self._page.add_init_script(bridge_script(config))
-        try:
-            await self._page.goto(self.url, wait_until="domcontentloaded", timeout=1000 * self.timeout_s)
-        except PlaywrightError as error:
-            if "closed" in str(error) or "crashed" in str(error):
-                raise
-            reason = str(error).splitlines()[0].removeprefix("Page.goto: ")
-            if reason.startswith("Timeout"):  # a server that is gone refuses at once
-                raise self._browser.give_up(
-                    f"the page at {self.url} did not begin to load within {self.timeout_s:g} s"
-                ) from None
-            raise GameError(
-                f"openScope is not reachable ({reason}): start it there, or set OPENSCOPE_URL to its address"
-            ) from None
-        await self._until_ready()
-        return await self._evaluate("begin", [options])
-
-    async def _until_ready(self):
-        begin = time.monotonic()
-        # A page that takes no scripts, such as an error page, has no bridge and stays blank.
-        state = "() => window.openscopeBridge?.state() ?? 'blank'"
-        while (found := await self._page.evaluate(state)) in ("blank", "loading"):
-            waited = time.monotonic() - begin
-            failed = self._errors and waited > min(FAILED_S, self.timeout_s)
-            why = f' ("{str(self._errors[0]).splitlines()[0]}")' if self._errors else ""
-            if failed and found == "loading":
-                airport, seed = self._settings["airport"], self._settings["seed"]
-                raise GameFault(
-                    f"the game fails while it starts {airport} with seed {seed}{why}: choose another seed"
-                )
-            if failed or waited > self.timeout_s:
-                raise GameError(
-                    f"the page at {self.url} did not become an openScope game within {waited:.0f} s{why}: "
-                    "set OPENSCOPE_URL to the address of one"
-                )
-            await asyncio.sleep(0.02)
-        if found != "ready":
-            raise GameError(f"{self.url} is not an openScope that this bridge knows: {found}")
-
-    async def _evaluate(self, function: str, arguments: list):
-        return await self._page.evaluate(
-            f"(arguments) => window.openscopeBridge.{function}(...arguments)", arguments
-        )
+    plain = True

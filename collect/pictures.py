@@ -6,6 +6,7 @@ what changed since its last picture; `Canvas` keeps the rest.
 """
 
 import base64
+import dataclasses
 import functools
 import io
 import json
@@ -19,6 +20,18 @@ from collect import GameError
 
 PALETTE_FILE = Path(__file__).parent / "data" / "palette.json"
 ALTITUDE_PAGE, TYPE_PAGE = range(2)  # what data blocks show: altitude and speed, or destination and type
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """The pictures of a game: their side (pixels), how many a decision, 256 colours or all that the game has.
+
+    Of several a decision each shows the end of an equal part of it.
+    """
+
+    px: int
+    each: int = 1
+    palette: bool = True
 
 
 @functools.cache

@@ -16,6 +16,8 @@ import numpy as np
 from collect import GameError, GameFault, store
 from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
+from collect.pictures import View
+from collect.server import Server
 from collect.slots import FREE
 from wm.sector import commands
 from wm.sector import traffic as tr
@@ -29,15 +31,6 @@ class Policy(Protocol):
     def reset(self, seed: int) -> None: ...
 
     def __call__(self, observation: dict) -> np.ndarray: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """The pictures of a recording: their side (pixels), how many a decision, 256 colours or all."""
-
-    px: int
-    each: int = 1
-    palette: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +51,23 @@ class Job:
         """The job as JSON, with the version of the collector."""
         fields = dataclasses.asdict(self) | {"collector_version": store.COLLECTOR_VERSION}
         return json.dumps(fields, sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is told how a recording goes on.
+
+    Attributes:
+      on_step: after every decision; what it raises ends the recording.
+      on_lost: why a browser was lost; its episode is begun again.
+      on_fault: why the game could not start an episode, which is left out; None has GameFault raised.
+      on_moved: the address that the server leads to, where that is on another host.
+    """
+
+    on_step: Callable[[], None] = lambda: None
+    on_lost: Callable[[str], None] = lambda why: None
+    on_fault: Callable[[str], None] | None = None
+    on_moved: Callable[[str], None] = lambda address: None
 
 
 def _row(env: OpenScopeEnv, overflow: int) -> dict:
@@ -120,8 +130,9 @@ def _between(shots: tuple[bytes, ...], pages: tuple[int, ...]) -> dict:
     return {"between": named} if named else {}
 
 
-def _metadata(env: OpenScopeEnv, job: Job, view: View | None, about: dict) -> dict:
+def _metadata(env: OpenScopeEnv, job: Job, about: dict) -> dict:
     """What is stored of an episode beside its steps."""
+    view = env.game.view
     about = about | {
         "policy": job.policy,
         "game_version": env.game.static["version"],
@@ -144,13 +155,7 @@ def _metadata(env: OpenScopeEnv, job: Job, view: View | None, about: dict) -> di
     }
 
 
-def play(
-    env: OpenScopeEnv,
-    policy: Policy,
-    job: Job,
-    on_step: Callable[[], None] = lambda: None,
-    view: View | None = None,
-) -> dict:
+def play(env: OpenScopeEnv, policy: Policy, job: Job, listener: Listener = Listener()) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
     One with more aircraft than a recording holds, or in which the game's own code fails, ends before the
@@ -163,6 +168,8 @@ def play(
     env.episode_s = job.episode_s
     options = {"airport": job.airport, "traffic": job.traffic, "wind": job.wind}
     observation, info = env.reset(seed=job.seed, options=options)
+    if env.game.page.moved:
+        listener.on_moved(env.game.page.address)
     policy.reset(job.seed)
     steps, truncated, cut = [], False, None
     while not truncated:
@@ -178,16 +185,21 @@ def play(
         outcome = _outcome(action, info["command"], info["events"], info["reward_terms"], not steps, False)
         course = _between(env.snapshot.pictures[:-1], env.snapshot.picture_pages[:-1])
         steps.append({"observation": before, **outcome, **course})
-        on_step()
+        listener.on_step()
     else:
         last_row = _row(env, info["overflow"])
+    steps.append(_last_step(env, last_row))
+    about = {"cut": cut, "recorded_s": round(time.monotonic() - started, 1)}
+    return {"steps": steps, "episode_metadata": _metadata(env, job, about)}
+
+
+def _last_step(env: OpenScopeEnv, row: dict) -> dict:
+    """The step that holds the final observation `row`, and a no-op."""
     noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
     last = _outcome(noop, None, (), {}, False, True)
-    rest = 0 if view is None else view.each - 1
-    course = _between((last_row.get("picture"),) * rest, (last_row.get("picture_page"),) * rest)
-    steps.append({"observation": last_row, **last, **course})
-    about = {"cut": cut, "recorded_s": round(time.monotonic() - started, 1)}
-    return {"steps": steps, "episode_metadata": _metadata(env, job, view, about)}
+    rest = 0 if env.game.view is None else env.game.view.each - 1
+    course = _between((row.get("picture"),) * rest, (row.get("picture_page"),) * rest)
+    return {"observation": row, **last, **course}
 
 
 class SharedBrowser:
@@ -219,58 +231,68 @@ def record(
     jobs: Iterable[Job],
     policies: dict[str, Policy],
     writer: store.EpisodeWriter,
-    url: str | None = None,
+    server: Server | str | None = None,
     view: View | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    listener: Listener = Listener(),
     browsers: SharedBrowser | None = None,
-    on_lost: Callable[[str], None] = lambda why: None,
-    on_fault: Callable[[str], None] | None = None,
 ) -> Iterator[Job]:
     """Play and store `jobs` one after the other, yielding each when it is stored.
 
     A browser that crashes, or that does not answer for a minute, is replaced and costs the episode under
-    way, which is begun again (`on_lost` is told why); after three in a row the error is passed on. An
-    episode that the game fails to start is left out where `on_fault` is there to be told; without it
-    GameFault is passed on. Jobs of different airports or slots may be mixed. `browsers` are shared with other
-    pages; None opens one.
+    way, which is begun again; after three in a row the error is passed on. Jobs of different airports or
+    slots may be mixed. `browsers` are shared with other pages; None opens one.
     """
-    env, own = None, browsers is None
-    browsers = SharedBrowser() if own else browsers
+    own = browsers is None
+    table = Table(server, view, SharedBrowser() if own else browsers)
     try:
         for job in jobs:
-            for attempt in range(ATTEMPTS):
-                try:
-                    if env is None or len(env.slots) != job.slots:
-                        env = _replace(env, job, url, view, browsers.get())
-                    example = play(env, policies[job.policy], job, on_step, view)
-                    break
-                except BrowserLost as error:
-                    if env is not None:
-                        env.close()
-                    env = None
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    on_lost(str(error))
-                except GameFault as error:
-                    if on_fault is None:
-                        raise
-                    on_fault(str(error))
-                    example = None
-                    break
-            if example is not None:
-                writer.write(example)
-                yield job
+            try:
+                example = _play_again(table, policies[job.policy], job, listener)
+            except GameFault as error:
+                if listener.on_fault is None:
+                    raise
+                listener.on_fault(str(error))
+                continue
+            writer.write(example)
+            yield job
     finally:
-        if env is not None:
-            env.close()
+        table.clear()
         if own:
-            browsers.close()
+            table.browsers.close()
 
 
-def _replace(
-    env: OpenScopeEnv | None, job: Job, url: str | None, view: View | None, browser: Browser
-) -> OpenScopeEnv:
-    if env is not None:
-        env.close()
-    shown = {} if view is None else {"picture_px": view.px, "palette": view.palette, "pictures": view.each}
-    return OpenScopeEnv(url, job.airport, slots=job.slots, browser=browser, **shown)
+@dataclasses.dataclass
+class Table:
+    """The environment that episodes are played in, made anew where a job or a lost browser asks for it."""
+
+    server: Server | str | None
+    view: View | None
+    browsers: SharedBrowser
+    env: OpenScopeEnv | None = None
+
+    def set_for(self, job: Job) -> OpenScopeEnv:
+        """An environment with the job's number of slots."""
+        if self.env is None or len(self.env.slots) != job.slots:
+            self.clear()
+            browser = self.browsers.get()
+            self.env = OpenScopeEnv(self.server, job.airport, job.slots, browser=browser, view=self.view)
+        return self.env
+
+    def clear(self) -> None:
+        """Close the environment, if there is one."""
+        if self.env is not None:
+            self.env.close()
+        self.env = None
+
+
+def _play_again(table: Table, policy: Policy, job: Job, listener: Listener) -> dict:
+    """`play`, in a fresh browser each time that one is lost."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return play(table.set_for(job), policy, job, listener)
+        except BrowserLost as error:
+            table.clear()
+            if attempt == ATTEMPTS:
+                raise
+            listener.on_lost(str(error))
+    raise AssertionError("unreachable")

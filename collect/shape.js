@@ -25,6 +25,7 @@ const HELD_TO_IDLE = [
   'app.canvasController.canvasUpdatePost', 'app.canvasController.theme.RADAR_TARGET.HISTORY_LENGTH',
   'app.airportInfoController.updateClock',
 ];
+const HELD_OF_CLOCK = ['clock._accumulatedDeltaTime'];
 const HELD_OF_DOCUMENT = ['command', 'score', 'score-log', 'log', 'canvases'];
 
 function lacks(object, path) {
@@ -37,12 +38,13 @@ function lacks(object, path) {
 
 // Names of what the page lacks, of which `a` is one aircraft.
 function missingParts(a) {
-  const held = { aircraft: a, controller: window.aircraftController, app: app?._appController };
+  const held = { aircraft: a, controller: window.aircraftController, app: app?._appController, clock: gameClock };
   return [
     ...HELD_OF_DOCUMENT.filter((id) => !document.getElementById(id)).map((id) => `#${id}`),
     ...HELD_OF_PAGE.filter((path) => lacks(window, path)),
     ...HELD_OF_AIRCRAFT.filter((path) => lacks(a, path)).map((path) => `aircraft.${path}`),
     ...HELD_OF_AIRPORT.filter((path) => lacks(airport, path)).map((path) => `airport.${path}`),
+    ...HELD_OF_CLOCK.filter((path) => lacks(held, path)),
     ...(config.plain ? [] : HELD_TO_IDLE.filter((path) => lacks(held, path))),
   ];
 }

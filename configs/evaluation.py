@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from configs.recording import Wind
+from configs.server import ServerConfig
 from configs.values import at_least, not_empty
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(ServerConfig):
     """Options of launch.eval_policy; all policies play the same seeds."""
 
     policies: tuple[str, ...] = ("noop", "expert")
@@ -35,8 +36,6 @@ class EvaluationConfig:
     """Aircraft a policy sees in the real game; 48 for the largest airports."""
     pages: int = 2
     """Episodes of the real game at once, each in a browser of its own."""
-    url: str | None = None
-    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
     checkpoint: Path | None = None
     """World model for --where model; the packaged one if left out."""
     cache: Path = Path("runs/evaluations")
@@ -47,6 +46,7 @@ class EvaluationConfig:
     """Merge the figures into launch/records/<record>.json; full hours on test seeds only."""
 
     def __post_init__(self):
+        super().__post_init__()
         at_least(self, 1, "episodes", "minutes", "slots", "pages")
         not_empty(self, "policies")
         if self.episodes > 100_000:

@@ -15,15 +15,14 @@ Each writes results.json into a run folder. Times are with a game on the same ma
 import dataclasses
 from pathlib import Path
 
+from configs.server import ServerConfig
 from configs.values import above, not_empty, require
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class Check(ServerConfig):
     """What all checks share."""
 
-    url: str | None = None
-    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
     out: Path | None = None
     """Folder for results.json; a new one below runs/ if left out."""
     record: str | None = None
@@ -32,6 +31,7 @@ class Check:
     """Length of an episode (game time); records take full hours only."""
 
     def __post_init__(self):
+        super().__post_init__()
         above(self, 0, "minutes")
         if self.record and self.minutes != Check.minutes and not isinstance(self, Kill | Faults):
             raise ValueError("record takes only full hours: leave out --minutes")

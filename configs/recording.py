@@ -20,6 +20,7 @@ played well, badly, dangerously and not at all, in thin and in thick traffic and
 import dataclasses
 from pathlib import Path
 
+from configs.server import ServerConfig
 from configs.values import at_least, not_empty, require, within
 
 
@@ -37,7 +38,7 @@ class Wind:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordingConfig:
+class RecordingConfig(ServerConfig):
     """Play episodes of the real game with a mix of policies and store them.
 
     Episode i has seed first_seed + i // airports; airports, policies, traffic rates and winds take
@@ -74,10 +75,9 @@ class RecordingConfig:
     """Per worker, played at the same time; they share its browser, which saves memory."""
     share: tuple[int, int] | None = None
     """Record only every n-th episode from the i-th on, `i n`: one task's share of an array of n."""
-    url: str | None = None
-    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
 
     def __post_init__(self):
+        super().__post_init__()
         at_least(self, 1, "episodes", "workers", "pages", "slots")
         not_empty(self, "airports", "policies", "traffic", "winds")
         for rate in self.traffic:

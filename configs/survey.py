@@ -8,11 +8,12 @@ An hour of all 64 takes about half an hour of one core, twenty minutes of each a
 import dataclasses
 from pathlib import Path
 
+from configs.server import ServerConfig
 from configs.values import above
 
 
 @dataclasses.dataclass(frozen=True)
-class SurveyConfig:
+class SurveyConfig(ServerConfig):
     """Play each airport without commands and say what is there and what could not be read."""
 
     airports: tuple[str, ...] = ()
@@ -22,12 +23,11 @@ class SurveyConfig:
     seed: int = 0
     record: str | None = None
     """Merge the figures into launch/records/<record>.json, and put table and picture beside it."""
-    url: str | None = None
-    """Address of the game; else OPENSCOPE_URL, else https://www.openscope.co."""
     out: Path | None = None
     """Folder for results.json, table and picture; a new one below runs/ if left out."""
 
     def __post_init__(self):
+        super().__post_init__()
         above(self, 0, "minutes")
         if self.record and self.airports:
             raise ValueError("record takes only surveys of all airports: leave out --airports")

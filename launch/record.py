@@ -9,6 +9,7 @@ The same command goes on where it stopped, whatever stopped it; see configs/reco
 
 import contextlib
 import copy
+import dataclasses
 import multiprocessing
 import os
 import queue
@@ -55,57 +56,79 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
         )
 
 
-def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: int) -> None:
-    """One worker: play `jobs` into `directory`; `reports` gets (kind, value) pairs; ends with its parent."""
-    from collect import GameError
-    from collect.record import SharedBrowser, View, record
-    from collect.store import DataError, EpisodeWriter
-    from launch.shared import players
+class Worker:
+    """One worker: plays jobs into a directory and reports (kind, value) pairs; ends with its parent."""
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
+    def __init__(self, config: RecordingConfig, directory: Path, reports, parent: int):
+        from collect.pictures import View
+        from collect.record import SharedBrowser
 
-    stop = threading.Event()
+        self._config, self._directory, self._reports, self._parent = config, directory, reports, parent
+        self._stop = threading.Event()  # set where a page fails: the others end at their next decision
+        self._browsers = SharedBrowser()
+        px = config.picture_px
+        self._view = None if px is None else View(px, config.pictures, config.palette)
 
-    def on_step():
-        if os.getppid() != parent or stop.is_set():  # the parent was killed, or another page failed
-            raise SystemExit(1)
-        reports.put(("step", 1))
+    def play(self, jobs: list) -> None:
+        """Play `jobs` on all pages; raises the error of the page that failed first."""
+        from collect.store import EpisodeWriter
+        from launch.shared import players
 
-    view = View(config.picture_px, config.pictures, config.palette) if config.picture_px else None
-    browsers = SharedBrowser()
-
-    def page(own: list, made: dict, writer: EpisodeWriter) -> None:
-        """Play some of the jobs, with policies of its own: they remember where they are in an episode."""
-        policies = {name: copy.copy(player) for name, player in made.items()}
-        try:
-            for job in record(
-                own, policies, writer, config.url, view, on_step, browsers, on_lost, on_fault
-            ):
-                reports.put(("episode", job.key))
-        finally:
-            if sys.exc_info()[0] is not None:
-                stop.set()
-
-    def on_lost(why: str) -> None:
-        reports.put(("lost", why))
-
-    def on_fault(why: str) -> None:
-        reports.put(("refused", why))
-
-    try:
+        config = self._config
         made = {name: players.make(name, config.slots) for name in config.policies}
         with (
-            EpisodeWriter(directory, config.picture_px, config.pictures) as writer,
-            contextlib.closing(browsers),
+            EpisodeWriter(self._directory, config.picture_px, config.pictures) as writer,
+            contextlib.closing(self._browsers),
             ThreadPoolExecutor(config.pages) as pool,
         ):
-            pages = [pool.submit(page, jobs[i :: config.pages], made, writer) for i in range(config.pages)]
+            shares = [jobs[i :: config.pages] for i in range(config.pages)]
+            pages = [pool.submit(self._page, share, made, writer) for share in shares]
             errors = [error for error in (one.exception() for one in pages) if error is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, SystemExit)):
             raise error
+
+    def _page(self, jobs: list, made: dict, writer) -> None:
+        """Play some of the jobs, with policies of its own: they remember where they are in an episode."""
+        from collect.record import Listener, record
+        from collect.server import Server
+
+        policies = {name: copy.copy(player) for name, player in made.items()}
+        listener = Listener(
+            self._on_step, self._report("lost"), self._report("refused"), self._report("moved")
+        )
+        server = Server.of(self._config)
+        try:
+            for job in record(jobs, policies, writer, server, self._view, listener, self._browsers):
+                self._reports.put(("episode", job.key))
+        finally:
+            if sys.exc_info()[0] is not None:
+                self._stop.set()
+
+    def _on_step(self) -> None:
+        if os.getppid() != self._parent or self._stop.is_set():  # the parent was killed, or a page failed
+            raise SystemExit(1)
+        self._reports.put(("step", 1))
+
+    def _report(self, kind: str):
+        return lambda value: self._reports.put((kind, value))
+
+
+def work(config: RecordingConfig, jobs: list, directory: Path, reports, parent: int) -> None:
+    """The process of one worker. Its last report is "done", or why it ended: "error" where the same command
+    may go on, "unfit" where it cannot."""
+    from collect import GameError
+    from launch.shared.runs import in_one_line
+    from wm.store.lock import NoLocks
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
+    try:
+        Worker(config, directory, reports, parent).play(jobs)
+    except (NoLocks, ValueError) as error:  # such as a recording of another layout
+        reports.put(("unfit", in_one_line(error)))
+    except (GameError, OSError) as error:
+        reports.put(("error", in_one_line(error)))
+    else:
         reports.put(("done", None))
-    except (GameError, DataError, OSError, ValueError) as error:
-        reports.put(("error", " ".join(str(error).split())))
 
 
 def root_of(config: RecordingConfig) -> Path:
@@ -116,13 +139,17 @@ def root_of(config: RecordingConfig) -> Path:
 class Stopped(Exception):
     """Recording ended before its end; the message says why."""
 
+    def __init__(self, why: str, goes_on: bool = True):
+        super().__init__(why)
+        self.goes_on = goes_on  # with the same command
+
 
 def watch(workers: list, reports, line, total: int) -> int:
     """Follow the workers to their end; returns how many seeds the game could not start.
 
     Raises Stopped where a worker fails.
     """
-    running, stored, lost, refused = len(workers), 0, 0, 0
+    running, stored, lost, refused, moved = len(workers), 0, 0, 0, set()
     each = line.total // total
     while running:
         try:
@@ -144,66 +171,97 @@ def watch(workers: list, reports, line, total: int) -> int:
             refused += 1
             line.total -= each
             line.write(f"note: {value}; its episode is left out", sys.stderr)
+        elif kind == "moved":
+            if value not in moved:
+                line.write(f"note: the server leads to {value}, which is played", sys.stderr)
+            moved.add(value)
         elif kind == "done":
             running -= 1
         else:
-            raise Stopped(value)
+            raise Stopped(value, goes_on=kind == "error")
     return refused
 
 
-def record_all(config: RecordingConfig) -> tuple[int, int, int, str | None]:
-    """Record what is missing.
+@dataclasses.dataclass
+class Outcome:
+    """What a recording came to.
 
-    Returns (episodes stored, episodes asked for, those the game could not start, why it stopped or None).
+    Attributes:
+      stored, wanted: episodes.
+      refused: those that the game could not start.
+      why: it stopped early; None where it did not.
+      goes_on: the same command may go on from there.
     """
-    from collect import store
-    from launch.shared import players, runs
-    from wm.sector.traffic import STEP_S
+
+    stored: int
+    wanted: int
+    refused: int = 0
+    why: str | None = None
+    goes_on: bool = True
+
+
+def wanted_jobs(config: RecordingConfig) -> list:
+    """The episodes that this command is to record, whether they are stored or not."""
+    from launch.shared import players
 
     hashes = {name: players.make(name, config.slots).hash for name in config.policies}
-    jobs = list(jobs_of(config, hashes))
     first, of = config.share or (0, 1)
-    jobs = jobs[first::of]
+    return list(jobs_of(config, hashes))[first::of]
+
+
+def record_all(config: RecordingConfig) -> Outcome:
+    """Record what is missing."""
+    from collect import store
+
+    root, jobs = root_of(config), wanted_jobs(config)
 
     def shards() -> int:
         """Files here, of one episode each; reading what is in gigabytes of them takes minutes."""
-        return sum(len(store.shards(path)) for path in store.written_directories(root_of(config)))
+        return sum(len(store.shards(path)) for path in store.written_directories(root))
 
-    for directory in store.written_directories(root_of(config)):
+    for directory in store.written_directories(root):
         store.wait_until_free(directory, ORPHAN_PATIENCE_S)
     have = store.stored_keys(store.written_directories(config.out)) & {job.key for job in jobs}
-    before = shards()
-    missing = [job for job in jobs if job.key not in have]
+    before, missing = shards(), [job for job in jobs if job.key not in have]
+    outcome = Outcome(len(have), len(jobs))
     if not missing:
-        return len(have), len(jobs), 0, None
-    number = min(config.workers, len(missing))
+        return outcome
+    directories = [root / f"worker-{i:03d}" for i in range(min(config.workers, len(missing)))]
+    for directory in directories:  # before anything is started: who cannot write there cannot record
+        directory.mkdir(parents=True, exist_ok=True)
+        store.hold(directory).close()
+    run_workers(config, missing, directories, outcome)
+    outcome.stored += shards() - before
+    return outcome
+
+
+def run_workers(config: RecordingConfig, jobs: list, directories: list[Path], outcome: Outcome) -> None:
+    """Share `jobs` out to a process for each directory, follow them and say in `outcome` how they ended."""
+    from launch.shared import runs
+    from wm.sector.traffic import STEP_S
+
     context = multiprocessing.get_context("spawn")
-    reports = context.Queue()
+    reports, number = context.Queue(), len(directories)
     workers = [
-        context.Process(
-            target=work,
-            args=(config, missing[i::number], root_of(config) / f"worker-{i:03d}", reports, os.getpid()),
-        )
-        for i in range(number)
+        context.Process(target=work, args=(config, jobs[i::number], directory, reports, os.getpid()))
+        for i, directory in enumerate(directories)
     ]
-    refused, why = 0, None
     try:
         for worker in workers:
             worker.start()
-        decisions = len(missing) * round(60.0 * config.minutes / STEP_S)
+        decisions = len(jobs) * round(60.0 * config.minutes / STEP_S)
         with runs.progress(decisions, "decision") as line:
-            refused = watch(workers, reports, line, len(missing))
+            outcome.refused = watch(workers, reports, line, len(jobs))
     except Stopped as stop:
-        why = str(stop)
+        outcome.why, outcome.goes_on = str(stop), stop.goes_on
     except KeyboardInterrupt:
-        why = "interrupted"
+        outcome.why = "interrupted"
     finally:
         for worker in workers:
             if worker.pid:
-                worker.join(timeout=0.0 if why else 10.0)
+                worker.join(timeout=0.0 if outcome.why else 10.0)
                 worker.kill()
                 worker.join()
-    return len(have) + shards() - before, len(jobs), refused, why
 
 
 def terminate(signum, frame):
@@ -227,27 +285,25 @@ def main() -> int:
     config = configuration(sys.argv[1:])
     os.environ.update(CPU_ONLY)
     signal.signal(signal.SIGTERM, terminate)
-    from collect.store import DataError
     from launch.shared.runs import fail, one_line_errors
     from wm.store.checkpoints import CheckpointError
 
-    with one_line_errors(DataError, CheckpointError, ValueError, OSError):
+    with one_line_errors(CheckpointError, ValueError, OSError):
         config.out.mkdir(parents=True, exist_ok=True)
         try:
-            stored, wanted, refused, why = record_all(config)
+            found = record_all(config)
         except KeyboardInterrupt:  # while it looked for what is stored
             fail(f"interrupted before recording began; {config.out} is as it was")
-    if refused and not stored:
-        why = "the game starts with none of these seeds"
-    if why is not None:
-        print(
-            f"error: {why}; {stored} of {wanted} episodes are stored in {config.out}, "
-            "the same command goes on from there",
-            file=sys.stderr,
-        )
+    if found.refused and not found.stored:
+        found.why = "the game starts with none of these seeds"
+        found.goes_on = False
+    stored = f"{found.stored} of {found.wanted} episodes are stored in {config.out}"
+    if found.why is not None:
+        promise = ", the same command goes on from there" if found.goes_on else ""
+        print(f"error: {found.why}; {stored}{promise}", file=sys.stderr)
         return 1
-    left_out = f"; the game cannot start {refused}, see the notes above" if refused else ""
-    print(f"{stored} of {wanted} episodes are stored in {config.out}{left_out}")
+    left_out = f"; the game cannot start {found.refused}, see the notes above" if found.refused else ""
+    print(f"{stored}{left_out}")
     return 0
 
 

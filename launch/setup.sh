@@ -3,6 +3,7 @@
 #
 # Read from the environment:
 #   PYTHON            interpreter to build .venv from   (default: the first Python 3.11+ on the PATH)
+#   OPENSCOPE_BROWSER Chromium for the real game        (default: the first that starts, see collect/browser.py)
 #   OPENSCOPE_EXTRAS  extras of pyproject.toml to install (default: dev, and cuda12 or cuda13 beside a GPU)
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -43,13 +44,9 @@ find_extras() {
     esac
 }
 
-# A browser for the real game. Only commands that play it call this.
+# A browser for the real game, found and started as the commands that play it do. Only those call this.
 require_browser() {
-    local name
-    for name in chromium chromium-browser google-chrome google-chrome-stable; do
-        if command -v "$name" >/dev/null; then return; fi
-    done
-    fail "no Chromium found; run: sudo apt-get update && sudo apt-get install -y chromium"
+    "$PYTHON" -m collect.browser || exit 1
 }
 
 install() {

@@ -22,6 +22,7 @@ from matplotlib import pyplot as plt
 from collect import GameError, airports
 from collect.browser import Browser, BrowserLost
 from collect.game import Game
+from collect.server import Server
 from configs import cli
 from configs.survey import SurveyConfig
 from launch.shared import records, runs
@@ -42,7 +43,7 @@ def look(entry: airports.Entry, config: SurveyConfig, browser: Browser, on_step)
     """Play one airport; a row of the table, with `error` where it can't be played."""
     row = {"icao": entry.icao, "name": entry.name, "level": entry.level}
     try:
-        with Game(config.url, entry.icao, config.seed, browser=browser) as game:
+        with Game(Server.of(config), entry.icao, config.seed, browser=browser) as game:
             counts, controllable, unread = [], [], Counter()
             before = cpu_seconds(os.getpid()).total()
             for _ in range(round(60 * config.minutes / tr.STEP_S)):
@@ -96,7 +97,7 @@ def not_read(traffic: tr.Traffic, game: Game) -> set[str]:
 
 def survey(config: SurveyConfig) -> list[dict]:
     """A row for every airport. Raises GameError where the game's list can't be read."""
-    entries = airports.enabled(config.url)
+    entries = airports.enabled(Server.of(config))
     if config.airports:
         known = {entry.icao: entry for entry in entries}
         wanted = [icao.lower() for icao in config.airports]
@@ -178,6 +179,7 @@ def main(argv: list[str] | None = None) -> None:
     """Survey, or say in one line why not."""
     config = cli.parse(SurveyConfig, argv)
     with runs.one_line_errors(GameError, ValueError, OSError):
+        runs.commit()  # of the code that runs, whatever is edited meanwhile
         rows = survey(config)
         folder = config.out or runs.create("survey")
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ finish. Nothing that was acknowledged may be lost or changed.
 """
 
 import contextlib
+import dataclasses
 import os
 import resource
 import signal
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from collect.server import Server
 from configs.game_checks import Faults
 from launch.game.kill import Ledger, acknowledge, look, recording_command
 from launch.shared import runs
@@ -135,10 +137,10 @@ def try_fault(name: str, config: Faults, folder: Path) -> dict:
         raise ValueError(f"{folder} exists already: choose another --out")
     folder.mkdir(parents=True)
     begin, log_path = time.monotonic(), folder / "recorder.log"
-    address = config.url or os.environ.get("OPENSCOPE_URL") or ""
+    address = Server.of(config).address
     forwarder = Forwarder(address)
     with open(log_path, "w") as log:
-        cut = _command(config, out, forwarder.url)
+        cut = recording_command(dataclasses.replace(config, url=forwarder.url), out)
         process = subprocess.Popen(cut, cwd=ROOT, stdout=log, stderr=log, env=environment(name, folder))
         try:
             wait_for_first(process, out, ledger)
@@ -154,7 +156,7 @@ def try_fault(name: str, config: Faults, folder: Path) -> dict:
         found = look(out, ledger)
         status_again = None
         if status:
-            command = _command(config, out, address)
+            command = recording_command(dataclasses.replace(config, url=address), out)
             status_again = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log).returncode
         last = look(out, ledger)
     return {
@@ -164,14 +166,6 @@ def try_fault(name: str, config: Faults, folder: Path) -> dict:
         **{"faults": found["faults"] + last["faults"], "episodes": last["readable"]},
         "wanted": config.episodes,
     }
-
-
-def _command(config: Faults, out: Path, url: str) -> list[str]:
-    command = recording_command(config, out)
-    if "--url" in command:
-        at = command.index("--url")
-        del command[at : at + 2]
-    return [*command, "--url", url]
 
 
 def environment(name: str, folder: Path) -> dict[str, str]:

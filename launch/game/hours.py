@@ -15,6 +15,7 @@ from collect import GameError
 from collect.browser import Browser
 from collect.env import OpenScopeEnv
 from collect.game import Game
+from collect.server import Server
 from launch.shared.players import Player
 
 
@@ -41,10 +42,10 @@ class Hour:
 
 
 def drive(
-    url: str | None, airport: str, seed: int, player: Player, minutes: int, on_step: Callable[[int], None]
+    server: Server, airport: str, seed: int, player: Player, minutes: int, on_step: Callable[[int], None]
 ) -> Hour:
     """Play an episode in a browser of its own."""
-    env = OpenScopeEnv(url, airport, episode_s=60.0 * minutes)
+    env = OpenScopeEnv(server, airport, episode_s=60.0 * minutes)
     try:
         observation, _ = env.reset(seed=seed)
         player.reset(seed)
@@ -92,8 +93,8 @@ class BusyPage:
     `decisions` says how far it came. Raises GameError, in the block's end, where it stopped early.
     """
 
-    def __init__(self, url: str | None, airport: str, browser: Browser):
-        self._game = Game(url, airport, browser=browser)
+    def __init__(self, server: Server, airport: str, browser: Browser):
+        self._game = Game(server, airport, browser=browser)
         self._stop, self._playing = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._play, name="busy page")
         self._error, self.decisions = None, 0

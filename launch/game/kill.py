@@ -60,12 +60,11 @@ def run(config: Kill, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]
 
 def recording_command(config: Kill, out: Path) -> list[str]:
     """The command line of the recording, the folder last."""
-    url = ["--url", config.url] if config.url else []
     return [
         *(sys.executable, "-m", "launch.record"),
         *("--airports", config.airport, "--policies", config.policy),
         *("--minutes", str(config.minutes), "--episodes", str(config.episodes)),
-        *("--workers", str(config.workers), *url),
+        *("--workers", str(config.workers), *config.options()),
         *("--out", str(out.resolve())),
     ]
 

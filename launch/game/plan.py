@@ -27,7 +27,7 @@ def run(config: Plan, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]
     arguments = [
         *("-m", "launch.record", config.plan, "--out", str(out.resolve()), "--minutes", str(config.minutes)),
         *("--workers", str(config.workers), "--pages", str(config.pages)),
-        *(["--url", config.url] if config.url else []),
+        *config.options(),
     ]
     begin = time.monotonic()
     status = subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode

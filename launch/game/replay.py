@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from collect.browser import Browser
-from collect.game import Game
+from collect.game import Game, PlainGame
+from collect.server import Server
 from configs.game_checks import Replay
 from launch.game.hours import BusyPage, Hour, drive, first_difference, repeat
 from launch.shared import players, runs
@@ -27,7 +28,7 @@ def run(config: Replay, folder: Path) -> tuple[dict, dict[str, Figure], list[str
     with runs.progress(4 * decisions * len(wanted), "decision") as line:
         for airport, seed in wanted:
             line.set_postfix_str(f"{airport} {seed}")
-            hour = drive(config.url, airport, seed, player, config.minutes, line.update)
+            hour = drive(Server.of(config), airport, seed, player, config.minutes, line.update)
             again, plain, other, beside = play_again(config, airport, seed, hour, line.update)
             found = verdict(hour, again, plain, other)
             rows.append({"airport": airport, "seed": seed, **found, "beside": beside})
@@ -40,13 +41,14 @@ def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> 
 
     Also returns how many decisions the busy page made meanwhile.
     """
+    server = Server.of(config)
     with Browser() as browser:
-        busy = BusyPage(config.url, config.beside, browser)
-        with busy, Game(config.url, airport, seed, browser=browser) as game:
+        busy = BusyPage(server, config.beside, browser)
+        with busy, Game(server, airport, seed, browser=browser) as game:
             again = repeat(game, hour.commands, on_step)
-        with Game(config.url, airport, seed, browser=browser, plain=True) as game:
+        with PlainGame(server, airport, seed, browser=browser) as game:
             plain = repeat(game, hour.commands, on_step)
-        with Game(config.url, airport, seed, browser=browser) as game:
+        with Game(server, airport, seed, browser=browser) as game:
             other = repeat(game, with_one_change(hour.commands)[0], on_step)
     return again, plain, other, busy.decisions
 

@@ -56,12 +56,12 @@ def run(config: Soak, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]
 
 def command(config: Soak, out: Path) -> list[str]:
     """The recording's command line; it asks for more episodes than there is time for."""
-    url = ["--url", config.url] if config.url else []
     return [
         *(sys.executable, "-m", "launch.record", "--out", str(out.resolve())),
         *("--airports", config.airport, "--policies", *config.policies),
         *("--picture-px", str(config.picture_px), "--pages", str(config.pages)),
-        *("--minutes", str(config.minutes), "--episodes", "100000", *url),
+        *("--minutes", str(config.minutes), "--episodes", "100000"),
+        *config.options(),
     ]
 
 

@@ -9,6 +9,7 @@ of a recording does, and two processes with a browser each, as its --workers.
 """
 
 import dataclasses
+import functools
 import multiprocessing
 import os
 import threading
@@ -23,7 +24,9 @@ import numpy as np
 from collect import GameError
 from collect.browser import Browser
 from collect.env import OpenScopeEnv
-from collect.game import Game
+from collect.game import Game, PlainGame
+from collect.pictures import View
+from collect.server import Server
 from configs.game_checks import Speed
 from launch.game.hours import Hour, drive
 from launch.shared import players, runs
@@ -57,7 +60,7 @@ def run(config: Speed, folder: Path) -> tuple[dict, dict[str, Figure], list[str]
     with runs.progress((3 + len(WAYS)) * decisions * config.hours, "decision") as line:
         for seed in range(config.first_seed, config.first_seed + config.hours):
             line.set_postfix_str(f"seed {seed}, playing")
-            hours[seed] = drive(config.url, config.airport, seed, player, config.minutes, line.update)
+            hours[seed] = drive(Server.of(config), config.airport, seed, player, config.minutes, line.update)
         for seed, hour in hours.items():
             for way in WAYS:
                 line.set_postfix_str(f"seed {seed}, timing the {WAYS[way]}")
@@ -107,8 +110,15 @@ def faults(rows: list[dict]) -> list[str]:
     ]
 
 
+class PartnerFailed(GameError):
+    """The page or process that was to be timed at the same time has failed; its own error says why."""
+
+
 def apart(play: Callable, cores: set[int], *arguments) -> dict:
-    """Time in a process of its own that is bound to `cores` from its first instruction."""
+    """Time in a process of its own that is bound to `cores` from its first instruction.
+
+    Raises GameError where that fails, PartnerFailed where it fails because another process has.
+    """
     context = multiprocessing.get_context("spawn")
     answers = context.SimpleQueue()
     process = context.Process(target=_answer, args=(play, arguments, answers))
@@ -124,16 +134,18 @@ def apart(play: Callable, cores: set[int], *arguments) -> dict:
     if process.exitcode != 0 or answers.empty():
         raise GameError(f"the timed process ended early (status {process.exitcode}): try again")
     answer = answers.get()
-    if isinstance(answer, str):
-        raise GameError(answer)
+    if isinstance(answer, Exception):
+        raise answer
     return answer
 
 
 def _answer(play: Callable, arguments: tuple, answers) -> None:
     try:
         answers.put(play(*arguments))
+    except threading.BrokenBarrierError:
+        answers.put(PartnerFailed("the other process did not get ready"))
     except (GameError, ValueError, OSError) as error:
-        answers.put(str(error))
+        answers.put(GameError(str(error)))
 
 
 def timed(config: Speed, seed: int, hour: Hour, way: str, ready=None) -> dict:
@@ -171,10 +183,33 @@ def timed(config: Speed, seed: int, hour: Hour, way: str, ready=None) -> dict:
     }
 
 
+def together(calls: list[Callable], ready) -> list:
+    """What calls return that run at once and begin at the barrier `ready`.
+
+    Where one fails the others do not wait for it, and its error is raised rather than theirs.
+    """
+
+    def guarded(call: Callable):
+        try:
+            return call()
+        except BaseException:
+            ready.abort()
+            raise
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        running = [pool.submit(guarded, call) for call in calls]
+    errors = [error for one in running if (error := one.exception()) is not None]
+    own = [e for e in errors if not isinstance(e, PartnerFailed | threading.BrokenBarrierError)]
+    for error in (*own, *errors):
+        raise error
+    return [one.result() for one in running]
+
+
 def two_pages(config: Speed, seed: int, hour: Hour) -> dict:
     """Play an hour twice at once in this process, in two pages of one browser."""
     with Browser() as browser:
-        games = [Game(config.url, config.airport, seed + 1, browser=browser) for _ in range(2)]
+        server = Server.of(config)
+        games = [Game(server, config.airport, seed + 1, browser=browser) for _ in range(2)]
         ready = threading.Barrier(3)
 
         def page(game: Game) -> None:
@@ -182,17 +217,16 @@ def two_pages(config: Speed, seed: int, hour: Hour) -> dict:
                 for command in hour.commands[:WARM_UP]:
                     game.step(command)
                 game.reset(seed=seed)
-                ready.wait()
+                ready.wait(ANSWER_TIMEOUT_S)
                 for command in hour.commands:
                     game.step(command)
 
-        with ThreadPoolExecutor(2) as pool:
-            pages = [pool.submit(page, game) for game in games]
+        def clock() -> float:
             ready.wait(ANSWER_TIMEOUT_S)
-            start = time.perf_counter()
-            for one in pages:
-                one.result()
-            wall = time.perf_counter() - start
+            return time.perf_counter()
+
+        start, *_ = together([clock, *(functools.partial(page, game) for game in games)], ready)
+        wall = time.perf_counter() - start
         same_end = all(game.snapshot.digests() == hour.digests[-1] for game in games)
     return {"decisions": 2 * len(hour.commands), "wall_s": wall, "same_end": same_end}
 
@@ -204,8 +238,7 @@ def two_workers(config: Speed, cores: set[int], seed: int, hour: Hour) -> dict:
     def worker(core: int) -> dict:
         return apart(timed, {core}, dataclasses.replace(config, core=core), seed, hour, "", ready)
 
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(worker, sorted(cores)))
+    found = together([functools.partial(worker, core) for core in sorted(cores)], ready)
     return {
         "decisions": sum(one["decisions"] for one in found),
         "wall_s": max(one["wall_s"] for one in found),
@@ -216,17 +249,17 @@ def two_workers(config: Speed, cores: set[int], seed: int, hour: Hour) -> dict:
 @contextmanager
 def _opened(config: Speed, way: str) -> Iterator[tuple[Callable, Callable, Callable]]:
     """(begin(seed), step(command or action), end() -> Snapshot) of an open game."""
+    server = Server.of(config)
     if way == "_environment":
-        env = OpenScopeEnv(config.url, config.airport, episode_s=60.0 * config.minutes)
+        env = OpenScopeEnv(server, config.airport, episode_s=60.0 * config.minutes)
         try:
             yield lambda seed: env.reset(seed=seed), env.step, lambda: env.snapshot
         finally:
             env.close()
     else:
         pictures = way == "_frames"
-        picture_px = config.picture_px if pictures else None
-        plain = way == "_plain"
-        with Game(config.url, config.airport, picture_px=picture_px, plain=plain) as game:
+        view = View(config.picture_px) if pictures else None
+        with (PlainGame if way == "_plain" else Game)(server, config.airport, view=view) as game:
             yield (
                 lambda seed: game.reset(seed=seed),
                 lambda command: game.step(command, pictures),

@@ -29,6 +29,8 @@ def run(config: Timing, folder: Path) -> tuple[dict, dict[str, Figure], list[str
         minutes=config.minutes,
         pages=config.pages,
         url=config.url,
+        insecure=config.insecure,
+        wait_s=config.wait_s,
         cache=config.cache,
     )
     low, _ = SEEDS["test"]

@@ -22,6 +22,7 @@ import numpy as np
 from collect import GameError, GameFault
 from collect.dataset import SEEDS
 from collect.env import OpenScopeEnv, SectorFull
+from collect.server import Server
 from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
 from launch.shared import radar, runs, sources
@@ -151,8 +152,8 @@ def _play_queue(config, frame_s, player: Player, waiting, stop, on_step) -> Iter
     wind = None if config.wind is None else (config.wind.from_deg, config.wind.speed_kt)
     player = copy.copy(player)  # its place in the episode is its own, its compiled code shared
     env = OpenScopeEnv(
-        config.url, config.airport, config.traffic, wind, config.slots,
-        episode_s=60.0 * config.minutes, frame_s=frame_s,
+        Server.of(config), config.airport, config.slots, 60.0 * config.minutes, frame_s,
+        traffic=config.traffic, wind=wind,
     )  # fmt: skip
     try:
         while not stop.is_set():

@@ -16,6 +16,7 @@ from PIL import Image
 from collect import pictures
 from collect.browser import Browser
 from collect.game import Game
+from collect.pictures import View
 
 AIRPORTS = ("kabq", "klas", "kpdx", "ksea", "kjfk", "klax", "eddh", "eidw", "rjtt", "lszh", "kmia", "omdb")
 SIZES = (512, 256)
@@ -26,7 +27,7 @@ PIXELS = 1_000_000  # of the image that is quantised
 def colours(airport: str, px: int, browser: Browser) -> Counter:
     """How often the game draws each colour, 0xBBGGRR."""
     found = Counter()
-    with Game(airport=airport, seed=300, picture_px=px, palette=False, browser=browser) as game:
+    with Game(airport=airport, seed=300, view=View(px, palette=False), browser=browser) as game:
         for decision in range(12 * MINUTES):
             snapshot = game.step(pictures=int(decision % EVERY == 0))
             if snapshot.picture:

@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from collect import GameError
 from collect.env import OpenScopeEnv
+from collect.pictures import View
 from collect.slots import FREE, aircraft_ids
 from rl.scripted import noop_action, random_action
 from wm.sector import commands
@@ -137,9 +138,9 @@ def test_too_few_slots_are_counted(browser):
 
 
 def test_pictures_are_rendered(browser):
-    with pytest.raises(GameError, match="picture_px"):
+    with pytest.raises(GameError, match="needs pictures"):
         OpenScopeEnv(render_mode="rgb_array", browser=browser)
-    env = OpenScopeEnv(picture_px=200, render_mode="rgb_array", browser=browser)
+    env = OpenScopeEnv(view=View(200), render_mode="rgb_array", browser=browser)
     env.reset(seed=1)
     env.step(np.asarray(noop_action(32)))
     picture = env.render()

@@ -14,7 +14,10 @@ import pytest
 import collect
 from collect import GameError
 from collect.browser import Browser, BrowserLost
-from collect.game import Game, traffic_rates, wind_setting
+from collect.game import Game, PlainGame, traffic_rates, wind_setting
+from collect.page import Page
+from collect.pictures import View
+from collect.server import Server
 from launch.shared.processes import family, kind
 from wm.sector import traffic as tr
 
@@ -53,7 +56,7 @@ def test_equal_seeds_and_commands_repeat_in_fresh_browsers(browser):
     # A second page is open in the same browser and is played at the same time.
     with Game(airport="kabq", seed=1, browser=browser) as other:
         other.step()
-        with Game(airport="klas", seed=5, browser=browser, picture_px=256) as game:
+        with Game(airport="klas", seed=5, browser=browser, view=View(256)) as game:
             other.step()
             assert digest(game) == first
             game.reset(seed=5)
@@ -66,7 +69,7 @@ def test_equal_seeds_and_commands_repeat_in_fresh_browsers(browser):
 @pytest.mark.slow
 def test_what_idles_changes_nothing_that_counts(browser):
     """The same with the game's own getters, strips, clock and drawing; launch.check_game plays full hours."""
-    with Game(airport="klas", seed=5, plain=True, browser=browser) as plain:
+    with PlainGame(airport="klas", seed=5, browser=browser) as plain:
         with pytest.raises(GameError, match="no picture"):
             plain.step(pictures=1)
         expected = digest(plain)
@@ -76,7 +79,7 @@ def test_what_idles_changes_nothing_that_counts(browser):
 
 def test_a_plain_game_takes_no_pictures():
     with pytest.raises(GameError, match="plain game takes no pictures"):
-        Game(plain=True, picture_px=64)
+        PlainGame(view=View(64))
 
 
 @pytest.mark.openscope
@@ -133,7 +136,7 @@ def test_picture_is_a_square_png_and_shows_motion(browser):
     def decode(data):
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
-    with Game(airport="kabq", seed=1, picture_px=300, browser=browser) as game:
+    with Game(airport="kabq", seed=1, view=View(300), browser=browser) as game:
         first = decode(game.step(pictures=1).picture)
         for _ in range(5):
             game.step()
@@ -163,13 +166,13 @@ def test_unknown_and_disabled_airports_are_named(browser):
 @pytest.mark.openscope
 def test_other_pages_and_dead_addresses_are_refused(browser):
     with pytest.raises(GameError, match=r"not reachable .* set OPENSCOPE_URL"):
-        Game(url="http://127.0.0.1:9/", browser=browser).__enter__()
+        Game("http://127.0.0.1:9/", browser=browser).__enter__()
     with pytest.raises(GameError, match=r'game within 2 s \(".*localStorage.*"\): set OPENSCOPE_URL'):
         # such a page has no storage, which is an error
-        Game(url="data:text/html,<p>hello", seed=7, browser=browser, timeout_s=2).__enter__()
+        Game(Server("data:text/html,<p>hello", wait_s=2), seed=7, browser=browser).__enter__()
     asset = f"{os.environ['OPENSCOPE_URL']}/assets/changelog.json"
     with pytest.raises(GameError, match=r"did not become an openScope game within 1 s: set OPENSCOPE_URL"):
-        Game(url=asset, browser=browser, timeout_s=1).__enter__()
+        Game(Server(asset, wait_s=1), browser=browser).__enter__()
 
 
 @pytest.mark.openscope
@@ -198,13 +201,13 @@ def test_a_game_that_lacks_a_field_is_refused_by_name(browser, monkeypatch):
     ],
 )
 def test_a_game_of_another_shape_is_refused_by_name(browser, monkeypatch, change, missing):
-    until_ready = Game._until_ready
+    until_ready = Page._until_ready
 
-    async def changed(game):
-        await until_ready(game)
-        await game._page.evaluate(f"() => {{ {change} }}")
+    async def changed(page, episode):
+        await until_ready(page, episode)
+        await page.evaluate(f"() => {{ {change} }}")
 
-    monkeypatch.setattr(Game, "_until_ready", changed)
+    monkeypatch.setattr(Page, "_until_ready", changed)
     with pytest.raises(GameError, match=f"this version of the game lacks .*{re.escape(missing)}"):
         Game(browser=browser).__enter__()
 
@@ -224,9 +227,9 @@ def test_a_killed_browser_is_reported_and_the_game_opens_again():
 
 @pytest.mark.openscope
 def test_a_page_that_hangs_is_ended():
-    with Game(timeout_s=20) as game:
-        game.timeout_s = 1.0
-        game._run(game._page.evaluate("() => { openscopeBridge.step = () => { for (;;); } }"), 5.0)
+    with Game() as game:
+        game.step_timeout_s = 1.0
+        game._run(game.page.evaluate("() => { openscopeBridge.step = () => { for (;;); } }"), 5.0)
         with pytest.raises(GameError, match="did not answer within 1 s"):
             game.step()
         assert game._browser.lost

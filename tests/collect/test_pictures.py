@@ -8,7 +8,7 @@ import pytest
 
 from collect import GameError
 from collect.game import Game
-from collect.pictures import ALTITUDE_PAGE, TYPE_PAGE, Canvas, palette, palette_indices, palette_png
+from collect.pictures import ALTITUDE_PAGE, TYPE_PAGE, Canvas, View, palette, palette_indices, palette_png
 from wm.sector import traffic as tr
 
 
@@ -55,7 +55,7 @@ def test_changes_that_do_not_fit_are_refused(runs, colours):
 def test_the_palette_hardly_changes_what_the_game_draws(browser, airport):
     shown = []
     for with_palette in (False, True):
-        with Game(airport=airport, seed=5, picture_px=512, palette=with_palette, browser=browser) as game:
+        with Game(airport=airport, seed=5, view=View(512, palette=with_palette), browser=browser) as game:
             for _ in range(60):
                 game.step()
             game.step(pictures=1)  # the second one is painted over this
@@ -68,7 +68,7 @@ def test_the_palette_hardly_changes_what_the_game_draws(browser, airport):
 
 @pytest.mark.openscope
 def test_a_picture_is_of_its_moment_and_a_second_apart_of_the_next(browser):
-    with Game(airport="kabq", seed=1, picture_px=256, browser=browser) as game:
+    with Game(airport="kabq", seed=1, view=View(256), browser=browser) as game:
         five = game.step(pictures=5)
         assert len(five.pictures) == 5
         assert game.step(pictures=1).pictures != five.pictures[-1:]
@@ -82,7 +82,7 @@ def test_a_picture_is_of_its_moment_and_a_second_apart_of_the_next(browser):
 @pytest.mark.openscope
 def test_an_aircraft_is_where_the_scale_says_and_the_control_area_fits(browser):
     """Where an aircraft moved, pixels changed; corners of the airspace are inside the picture."""
-    with Game(airport="rjtt", seed=3, picture_px=512, browser=browser) as game:
+    with Game(airport="rjtt", seed=3, view=View(512), browser=browser) as game:
         scale = game.static["picture_px_per_nm"]
         corners = np.concatenate([volume["polygon_nm"] for volume in game.static["airspace"]])
         assert 0.9 * 256 < np.abs(corners).max() * scale < 256

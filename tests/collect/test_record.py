@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 
 from collect import GameFault, dataset, slots, store
 from collect.env import OpenScopeEnv
-from collect.record import Job, SharedBrowser, View, play, record
+from collect.pictures import View
+from collect.record import Job, Listener, SharedBrowser, play, record
 from collect.validate import validate
 
 ROOT = Path(__file__).parents[2]
@@ -75,9 +76,10 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
         if steps == 8:
             killed[-1].game._browser.kill()
 
+    listener = Listener(on_step=kill_in_the_second_episode)
     jobs = [Job("kabq", seed, "descend", episode_s=25.0) for seed in (1, 2)]
     with store.EpisodeWriter(tmp_path) as writer:
-        done = record(jobs, {"descend": Descend()}, writer, on_step=kill_in_the_second_episode)
+        done = record(jobs, {"descend": Descend()}, writer, listener=listener)
         assert list(done) == jobs
     assert len(killed) == 2
     assert report_of(tmp_path).episodes == 2
@@ -86,7 +88,7 @@ def test_a_browser_that_crashes_costs_only_the_episode_under_way(tmp_path, monke
 
 @pytest.mark.openscope
 def test_a_seed_that_the_game_cannot_start_is_left_out(tmp_path, monkeypatch):
-    from collect import game
+    from collect import game, page
 
     original = game.bridge_script
 
@@ -95,10 +97,10 @@ def test_a_seed_that_the_game_cannot_start_is_left_out(tmp_path, monkeypatch):
         return original(config) + (throws if config["seed"] == 2 else "")
 
     monkeypatch.setattr(game, "bridge_script", broken_for_seed_2)
-    monkeypatch.setattr(game, "FAILED_S", 1.0)
+    monkeypatch.setattr(page, "FAILED_S", 1.0)
     jobs, refused = [Job("kabq", seed, "descend", episode_s=10.0) for seed in (1, 2, 3)], []
     with store.EpisodeWriter(tmp_path) as writer:
-        done = record(jobs, {"descend": Descend()}, writer, on_fault=refused.append)
+        done = record(jobs, {"descend": Descend()}, writer, listener=Listener(on_fault=refused.append))
         assert [job.seed for job in done] == [1, 3]
         with pytest.raises(GameFault, match="choose another seed"):
             list(record(jobs[1:2], {"descend": Descend()}, writer))

@@ -1,5 +1,8 @@
 """The command that records: what it plays, how it shares the work out, and how it ends."""
 
+import errno
+import fcntl
+import os
 import queue
 import random
 import signal
@@ -14,7 +17,7 @@ import pytest
 from collect import dataset, store
 from collect.validate import validate
 from configs.recording import RecordingConfig, Wind
-from launch.record import configuration, jobs_of, root_of, terminate, watch
+from launch.record import CPU_ONLY, Stopped, configuration, jobs_of, main, root_of, terminate, watch
 from launch.shared import runs
 
 ROOT = Path(__file__).parents[2]
@@ -187,3 +190,59 @@ def test_seeds_that_were_left_out_are_counted(capsys):
         assert watch([None], reports, line, total=2) == 1
         assert line.total == 12
     assert "note: no such fleet; its episode is left out" in capsys.readouterr().err
+
+
+def test_where_the_server_leads_to_is_said_once(capsys):
+    reports = queue.Queue()
+    for report in [("moved", "http://there/"), ("moved", "http://there/"), ("done", None), ("done", None)]:
+        reports.put(report)
+    with runs.progress(24, "decision") as line:
+        assert watch([None, None], reports, line, total=2) == 0
+    assert capsys.readouterr().err.count("note: the server leads to http://there/, which is played") == 1
+
+
+@pytest.mark.parametrize(("kind", "goes_on"), [("error", True), ("unfit", False)])
+def test_what_the_same_command_cannot_mend_is_told_apart(kind, goes_on):
+    reports = queue.Queue()
+    reports.put((kind, "why"))
+    with runs.progress(24, "decision") as line, pytest.raises(Stopped, match="why") as stopped:
+        watch([None], reports, line, total=2)
+    assert stopped.value.goes_on is goes_on
+
+
+def last_words(done: subprocess.CompletedProcess) -> str:
+    """The one line that a recording ended with; its progress line aside."""
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.startswith("error:")]
+    return line
+
+
+def test_a_folder_that_cannot_be_made_is_one_line():
+    done = subprocess.run(command("/sys/recordings"), cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.startswith("error: /sys/recordings: ")
+    assert "goes on" not in last_words(done)
+
+
+def test_a_folder_of_another_layout_is_not_promised_to_go_on(tmp_path):
+    with store.EpisodeWriter(tmp_path / "worker-000", picture_px=64) as writer:
+        writer._write_splits_metadata()
+    done = subprocess.run(command(tmp_path), cwd=ROOT, capture_output=True, text=True)
+    assert "worker-000 holds recordings of another layout" in last_words(done)
+    assert "goes on" not in last_words(done)
+
+
+def test_a_file_system_without_locks_is_said_before_anything_starts(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(sys, "argv", command(tmp_path, "--episodes", "2")[2:])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in CPU_ONLY:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: the file system of {tmp_path}/worker-000 does not lock files (")
+    assert "goes on" not in said
+    assert len(said.splitlines()) == 1

@@ -46,10 +46,10 @@ def pick(tree, e):
 
 
 def test_spaces_are_those_of_the_real_game(sector):
-    real = OpenScopeEnv(url="http://127.0.0.1:9", slots=rc.SLOTS)  # opens no page before its reset
+    real = OpenScopeEnv(server="http://127.0.0.1:9", slots=rc.SLOTS)  # opens no page before its reset
     assert sector.observation_space == real.observation_space
     assert sector.action_space == real.action_space
-    assert sector.observation_space != OpenScopeEnv(url="http://127.0.0.1:9", slots=7).observation_space
+    assert sector.observation_space != OpenScopeEnv(server="http://127.0.0.1:9", slots=7).observation_space
 
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space m.*imum value is.*infinity.*:UserWarning")
@@ -201,7 +201,7 @@ def test_what_cannot_be_made_is_refused(model):
 def test_the_packaged_model_by_its_name():
     env = gymnasium.make(f"wm.state.gym:{NAME}", airport="kabq")
     assert isinstance(env.unwrapped, WorldModelEnv)
-    assert env.observation_space == OpenScopeEnv(url="http://127.0.0.1:9").observation_space
+    assert env.observation_space == OpenScopeEnv(server="http://127.0.0.1:9").observation_space
     observation, _ = env.reset(seed=0)
     observation, points, *_ = env.step(np.asarray(noop_action(32)))
     assert env.observation_space.contains(observation)
