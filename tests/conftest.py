@@ -1,11 +1,17 @@
-"""What every test shares: eight fake CPU devices, strict random keys, the rule for tests of the real game.
+"""What every test shares: eight fake CPU devices, a store of compiled programs, strict keys, what to skip.
 
 The environment is set before anything imports jax; tests therefore run on the CPU wherever they are run, and
 `launch/shared/parallel.py` and the training code can be tested on eight devices in the test process itself.
 """
 
+import atexit
+import gc
 import importlib.util
 import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -21,10 +27,26 @@ os.environ["XLA_FLAGS"] = " ".join(
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# A run compiles each program once: its first process makes a folder of compiled programs, which the workers
+# and the programs that tests start inherit. A folder given from outside outlives the run.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    programs = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="openscope-tests-")
+    atexit.register(shutil.rmtree, programs, ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
 import jax
 import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
+
+PROGRAMS_FREED_ABOVE_MB = 1000
+
+
+def resident_mb() -> float:
+    """Memory that this process holds now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +60,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in reasons.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    """Frees compiled programs after a file once they fill the worker: they are most of what it holds."""
+    yield
+    if resident_mb() > PROGRAMS_FREED_ABOVE_MB:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

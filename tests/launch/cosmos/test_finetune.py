@@ -13,7 +13,6 @@ from launch.cosmos import __main__ as cosmos
 from launch.cosmos import finetune as cosmos_finetune
 from launch.cosmos import run as cosmos_run
 from launch.cosmos.finetune import train
-from tests.launch import programs
 from wm.cosmos.networks import dit
 from wm.cosmos.networks.config import PRESETS, ActionConfig
 from wm.cosmos.networks.vae import initial_params
@@ -27,7 +26,7 @@ FRAMES, SIDE, ACTIONS, CLIPS = 5, 16, 3, 12
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Clips and an autoencoder with random weights; programs compiled once serve all runs."""
+    """Clips and an autoencoder with random weights."""
     root = tmp_path_factory.mktemp("cosmos")
     (root / "clips").mkdir()
     generator = np.random.default_rng(0)
@@ -38,8 +37,7 @@ def folder(tmp_path_factory):
     vae = PRESETS["tiny"].vae
     params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
     models.save(root / "vae", vae, jax.device_get(params))
-    with programs.kept_in(root / "cache"):
-        yield root
+    return root
 
 
 def options(folder, name, **changes) -> Finetune:

@@ -8,7 +8,6 @@ import pytest
 from configs.cosmos import OptimizerConfig, Shapes
 from launch.cosmos import shapes as cosmos_shapes
 from launch.cosmos import shapes_further as cosmos_shapes_further
-from tests.launch import programs
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.networks.vae import initial_params
 from wm.cosmos.training.train import Trainer
@@ -17,15 +16,8 @@ from wm.cosmos.weights import models
 SMALL = OptimizerConfig(warmup=1, compute="float32", moments="float32", ema="float32", ema_decay=0.9)
 
 
-@pytest.fixture
-def compiled_once(tmp_path):
-    """The runs share programs."""
-    with programs.kept_in(tmp_path / "cache"):
-        yield
-
-
 @pytest.mark.slow
-def test_shapes_leave_figures_of_every_part(tmp_path, monkeypatch, compiled_once):
+def test_shapes_leave_figures_of_every_part(tmp_path, monkeypatch):
     monkeypatch.setattr(cosmos_shapes_further, "FEW", 2)
     monkeypatch.setattr(cosmos_shapes_further, "FEW_STEPS", 2)
     monkeypatch.setattr(cosmos_shapes_further, "OPPOSITE_EPOCHS", 2)
