@@ -17,8 +17,8 @@ const keepLog = (mutations) => {
 };
 const logObserver = new MutationObserver(keepLog);
 
-// The game's own commands (timewarp, pause, clear, airport, ...) would change the simulation itself. They are
-// words without a digit where a command to an aircraft has its callsign; the game answers other callsigns.
+// Refuses all but commands to aircraft: timewarp, pause, clear, airport and the like change the simulation.
+// No such word has a digit, and every callsign has one. The game itself answers a callsign that nobody has.
 const DELETE = ['del', 'delete', 'kill'];
 
 function refuseAllButSteering(text) {
@@ -143,8 +143,7 @@ function step(command, frames, pictures) {
   return answer(frames, seen);
 }
 
-// What the page has become: 'blank' where no game has begun to load, 'loading', 'ready', or the reason
-// why it never will be.
+// 'blank' where no game has begun to load, 'loading', 'ready', or the reason why it never will be ready.
 function state() {
   if (!window.prop) return 'blank';
   if (!window.prop.loaded || !frameRequests.size || requestsUnderWay) return 'loading';

@@ -1,9 +1,9 @@
 // The page's clock, timers and randomness, taken over before the game's bundle loads.
 //
 // The files of this folder are joined in one scope with `config` (see game.py, bridge_script):
-// clock, aircraft, events, airport, bridge.
+// clock, idle, aircraft, events, airport, picture, shape, bridge.
 
-const WARM_UP_FRAMES = 2; // the game's clock needs two frames before its first time step
+const WARM_UP_FRAMES = 2; // the game's clock has its first time step in the third frame
 
 const native = {
   Date,
@@ -25,8 +25,8 @@ window.Date = new Proxy(native.Date, {
 });
 performance.now = () => clockMs;
 
-// The game's own clock, to which nothing on `window` leads, is the object that first sets this property.
-const CLOCK_TOLERANCE_S = 0.01; // the game counts whole milliseconds; the shortest frame has four
+// The game's own clock cannot be reached from `window`. It is the object that first sets this property.
+const CLOCK_TOLERANCE_S = 0.01; // the game's clock rounds to milliseconds
 let gameClock = null;
 let gameStart = 0; // what it shows when the episode begins
 Object.defineProperty(Object.prototype, '_accumulatedDeltaTime', {
@@ -38,7 +38,7 @@ Object.defineProperty(Object.prototype, '_accumulatedDeltaTime', {
   },
 });
 
-// A pause or a timewarp, whoever sets it, makes the game's clock go by another time than ours.
+// The game's clock and ours differ after a pause or a timewarp, whoever has set it.
 function compareClocks() {
   const shown = gameClock._accumulatedDeltaTime - gameStart;
   if (Math.abs(shown - now()) <= CLOCK_TOLERANCE_S) return;
@@ -55,7 +55,7 @@ window.requestAnimationFrame = (callback) => {
 };
 window.cancelAnimationFrame = (id) => frameRequests.delete(id);
 
-// While the page loads, timers are the browser's own (jQuery's deferreds wait for them); from the
+// While the page loads, timers are the browser's own, because jQuery's deferreds wait for them. From the
 // first step on they follow the virtual clock.
 const timers = new Map();
 const schedule = (repeats) => (callback, delayMs, ...args) => {
@@ -86,7 +86,7 @@ function takeOverTimers() {
   }
 }
 
-// Calls the game's code; what that throws is told apart from errors of this bridge.
+// Calls the game's code and marks its errors, to tell them from errors of this bridge.
 function own(callback, ...args) {
   try {
     callback(...args);

@@ -1,4 +1,4 @@
-"""What recordings hold and what they don't: counts over episodes, and the gaps in them.
+"""What recordings hold, as counts over episodes, and what they lack.
 
 Letters: T decisions, C columns of aircraft.
 """
@@ -25,7 +25,7 @@ SEEN_OFTEN = 10  # commands or pair-decisions; fewer are a gap
 
 @dataclasses.dataclass
 class Coverage:
-    """Counts; aircraft are counted once per decision where nothing else is said."""
+    """Counts. Those of aircraft have one entry per aircraft and decision, unless a comment says otherwise."""
 
     episodes: int = 0
     decisions: int = 0

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from collect.layout import TERMS
 from collect.slots import FREE, width_for
 from collect.store import (
-    TERMS,
     DataError,
     find_directories,
     open_directory,

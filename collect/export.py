@@ -3,8 +3,9 @@
     write(example, path)      # an episode as it was read from a recording (store.parse_record)
     example = read(path)      # the same, bit for bit; pictures pixel for pixel
 
-A file is a JSON layout and blocks of bytes under LZMA; a picture is what changed of its indices since the
-last one. Only pictures of the recorder's palette can be exported. A file is written whole or not at all.
+A file holds a JSON layout and blocks of bytes, compressed by LZMA. Of a picture it holds the difference of
+its indices to those of the picture before, so only pictures of the recorder's palette can be exported. A file
+is written whole or not at all.
 """
 
 import json
@@ -125,7 +126,7 @@ def _encode(name: str, value) -> tuple[dict, Iterable[bytes]]:
         lengths = [len(item) for item in items]
         return {"kind": "strings", "shape": value.shape, "lengths": lengths}, items
     header = {"kind": "array", "dtype": value.dtype.str, "shape": value.shape, "bytes": value.nbytes}
-    # Bytes of equal weight side by side: what hardly changes from step to step compresses to nothing.
+    # Bytes of equal weight side by side, because most of them hardly change from step to step.
     planes = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8).reshape(-1, value.dtype.itemsize)
     return header, [np.ascontiguousarray(planes.T).tobytes()]
 

@@ -5,8 +5,8 @@
         while snapshot.time_s < 3600:
             snapshot = game.step("AAL123 d 40")
 
-The game runs in a headless Chromium with a clock, timers and random numbers of our own (clock.js),
-so it advances exactly one decision per call and repeats exactly for the same seed and commands.
+The game runs in a headless Chromium. The bridge replaces the page's clock, timers and random numbers
+(clock.js), so the game advances one decision per call and repeats exactly for the same seed and commands.
 """
 
 import base64
@@ -23,8 +23,8 @@ from collect.server import Server, server_of
 from collect.snapshot import Snapshot, parse
 from wm.sector import traffic as tr
 
-EPOCH_MS = 1_600_000_000_000  # what the game takes for the time of day; fixed so that runs repeat
-# .js, in one scope
+EPOCH_MS = 1_600_000_000_000  # time of day at which the game begins; fixed so that runs repeat
+# Files <name>.js of this folder, joined in this order in one scope.
 BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
 STEP_TIMEOUT_S = 60.0  # longest wait for a step, which takes milliseconds
 SPARE_S = 30.0  # beside the server's own waits, before a page that loads is given up
@@ -105,15 +105,15 @@ class Game:
       seed: of everything random in the game.
       traffic: factor on the airport's own spawn rates, or a factor per category.
       wind: (from, degrees; speed, kt), None for the airport's own.
-      view: the square picture that `step(pictures=1)` returns, None for none. The whole control area is in
-        it, at the scale `static["picture_px_per_nm"]`.
+      view: the square picture that `step(pictures=1)` returns, None for none. It shows the whole control
+        area at the scale `static["picture_px_per_nm"]`.
       browser: shared with other games; None opens one of its own.
       frame_s: length of one game frame (s), below 1 and a divisor of the 5 s decision.
 
     Raises GameError, in one line, for everything that keeps the game from being played.
     """
 
-    plain = False  # leaves everything to the game that collect/idle.js would spare it
+    plain = False  # without the shortcuts of collect/idle.js
 
     def __init__(
         self,
@@ -193,8 +193,8 @@ class Game:
         """Type `command` (None: nothing), let one decision of 5 s pass, return the state after it.
 
         `pictures` are taken at the ends of so many equal parts of it: 1 at its end, 5 one a second.
-        Raises GameError for a text that is no command to an aircraft, before anything has passed, and where
-        the game's own clock went by another time.
+        Raises GameError for a text that is no command to an aircraft, before any time passes, and where the
+        game's own clock shows another time than it should.
         """
         if not isinstance(command, str | None):
             raise GameError(f"{command!r} is no command: give a text such as 'AAL123 d 40'")
@@ -208,7 +208,7 @@ class Game:
         return self.snapshot
 
     def _begin(self, airport: str, seed: int, options: dict) -> tuple[str, str]:
-        """Load the page, for an airport's first pictures once more with the zoom that they need."""
+        """Load the page. For an airport's first pictures it is loaded twice: the first tells the zoom."""
         for _ in range(2):
             view = {
                 "picture_px": 0 if self.view is None else self.view.px,

@@ -1,9 +1,9 @@
-// What the game computes again and again to the same effect is computed once, and what nobody looks at
-// is not drawn. Nothing that moves, scores or speaks is touched: `launch.check_game replay` plays whole
-// hours with and without this file (config.plain) and compares every bit of the state.
+// Shortcuts that save time and change no state: positions and callsigns are computed once per change, and
+// the scope, the clock and the strips are not drawn. `launch.check_game replay` plays whole hours with and
+// without this file (config.plain) and compares every bit of the state.
 
-let app = null; // the game's own root, to which nothing on `window` leads
-let drawScope = null; // draws the scope at once; the game itself no longer does
+let app = null; // the game's root object, which cannot be reached from `window`
+let drawScope = null; // draws the scope when a picture is taken; the game's own drawing is off
 
 if (!config.plain) {
   const nativeBind = Function.prototype.bind;
@@ -16,7 +16,7 @@ if (!config.plain) {
   };
 }
 
-// Put a getter that keeps its last value, `keep(original)`, in the place of the game's.
+// Replace a getter of the game by `keep(getter)`, which returns the last value as long as it is right.
 function replaceGetter(object, name, keep) {
   let owner = object;
   while (!Object.hasOwn(owner, name)) owner = Object.getPrototypeOf(owner);
@@ -24,7 +24,7 @@ function replaceGetter(object, name, keep) {
   Object.defineProperty(owner, name, { configurable: true, get: keep(get) });
 }
 
-// Most of a frame goes into positions of aircraft that have not moved since they were last asked for.
+// The game spends most of a frame on the positions of aircraft that have not moved since the last question.
 function keepPosition(original) {
   const KEPT = Symbol('position');
   return function () {
@@ -38,7 +38,7 @@ function keepPosition(original) {
         longitude: this.longitude,
         reference: this._referencePosition,
         north: this._magneticNorth,
-        // Frozen: code that changed it would fail instead of going unnoticed.
+        // Frozen, so that code which tried to change it would fail.
         position: Object.freeze([...original.call(this)]),
       };
     }
@@ -61,7 +61,7 @@ function keepCallsign(original) {
   };
 }
 
-// How often a pair is in the list of conflicts is counted for each pair in every frame.
+// The game counts in every frame, for each pair, how often the pair is in its list of conflicts.
 function countPairsFaster() {
   const controller = window.aircraftController;
   const add = controller.addConflict;
@@ -79,7 +79,8 @@ function countPairsFaster() {
   };
 }
 
-// A strip draws its number at random, so it is made when the game makes it; its text stays as it was.
+// A strip draws a random number when it is made, so it is made when the game would make it. Its text is
+// never updated.
 function keepStripsIdle() {
   const strips = window.aircraftController._stripViewController;
   strips.update = (aircraft) => {

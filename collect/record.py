@@ -1,7 +1,7 @@
 """Play episodes of the real game with some policy and store them.
 
 A policy is an object with `reset(seed)` and `policy(observation) -> action int32[5]`, on the
-observations of collect.env. What is stored is skipped, so the same call goes on after a stop.
+observations of collect.env.
 """
 
 import dataclasses
@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
-from collect import GameError, GameFault, store
+from collect import GameError, GameFault, layout, store
 from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
 from collect.pictures import View
 from collect.server import Server
-from collect.slots import FREE
+from collect.slots import COLUMNS, FREE
 from wm.sector import commands
 from wm.sector import traffic as tr
 
@@ -73,7 +73,7 @@ class Listener:
 def _row(env: OpenScopeEnv, overflow: int) -> dict:
     """The observation part of a step, from the environment's whole state."""
     scene, where = env.scene, {int(i): k for k, i in enumerate(env.slots) if i != FREE}
-    slots = np.full(store.COLUMNS, -1, np.int32)
+    slots = np.full(COLUMNS, -1, np.int32)
     slots[: len(env.columns)] = [where.get(int(i), -1) for i in env.columns]
 
     def columns(value, size):
@@ -81,15 +81,15 @@ def _row(env: OpenScopeEnv, overflow: int) -> dict:
         for name, spec in tr.schema(type(value)).items():
             out = np.full(size, spec["default"], spec["dtype"])
             found = np.asarray(getattr(value, name))
-            out[: len(found)] = store.rounded(name, found)
+            out[: len(found)] = layout.rounded(name, found)
             fields[name] = out
         return fields
 
-    since_spawn = np.full(store.STREAMS, -1, np.float32)
+    since_spawn = np.full(layout.STREAMS, -1, np.float32)
     since_spawn[: len(scene.since_spawn_s)] = scene.since_spawn_s
     row = {
-        "traffic": columns(scene.traffic, store.COLUMNS),
-        "runways": columns(scene.runways, store.RUNWAYS),
+        "traffic": columns(scene.traffic, COLUMNS),
+        "runways": columns(scene.runways, layout.RUNWAYS),
         "since_spawn_s": since_spawn,
         "wind_speed_kt": scene.wind_speed_kt,
         "wind_from_rad": scene.wind_from_rad,
@@ -106,15 +106,15 @@ def _row(env: OpenScopeEnv, overflow: int) -> dict:
 
 def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
     """The rest of a step: the action and what came of it."""
-    if len(events) > store.EVENTS:
-        raise GameError(f"{len(events)} events in one step; a recording holds {store.EVENTS}")
-    rows = np.full((store.EVENTS, 3), -2, np.int32)
+    if len(events) > layout.EVENTS:
+        raise GameError(f"{len(events)} events in one step; a recording holds {layout.EVENTS}")
+    rows = np.full((layout.EVENTS, 3), -2, np.int32)
     rows[: len(events)] = np.reshape(events, (-1, 3))
     return {
         "action": np.asarray(action, np.int32),
         "command": command or "",
         "events": rows,
-        "terms": {name: np.float32(terms.get(name, 0.0)) for name in store.TERMS},
+        "terms": {name: np.float32(terms.get(name, 0.0)) for name in layout.TERMS},
         "reward": np.float32(sum(terms.values())),
         "discount": np.float32(1.0),  # episodes end by the clock, never by themselves
         "is_first": first,
@@ -124,7 +124,7 @@ def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
 
 
 def _between(shots: tuple[bytes, ...], pages: tuple[int, ...]) -> dict:
-    """The part of a step for pictures taken in its course; nothing where there are none."""
+    """The part of a step for the pictures taken before its end; empty where there are none."""
     named = {f"picture_{i}": shot for i, shot in enumerate(shots, 1)}
     named |= {f"page_{i}": np.int32(page) for i, page in enumerate(pages, 1)}
     return {"between": named} if named else {}
@@ -158,8 +158,8 @@ def _metadata(env: OpenScopeEnv, job: Job, about: dict) -> dict:
 def play(env: OpenScopeEnv, policy: Policy, job: Job, listener: Listener = Listener()) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
-    One with more aircraft than a recording holds, or in which the game's own code fails, ends before the
-    decision that brought it about.
+    An episode ends early, before the decision in which more aircraft come than a recording holds or in
+    which the game's own code fails.
 
     Raises GameError where the game stops, shows other points than its events add up to, or
     returns something that is not a number.
@@ -203,14 +203,14 @@ def _last_step(env: OpenScopeEnv, row: dict) -> dict:
 
 
 class SharedBrowser:
-    """One browser for the pages of several threads; whoever finds it lost opens the next."""
+    """One browser for the pages of several threads; the first that finds it lost opens the next."""
 
     def __init__(self):
         self._lock = threading.Lock()
         self._browser: Browser | None = None
 
     def get(self) -> Browser:
-        """A browser that was not lost when last heard of."""
+        """The browser, a new one where the last is known to be lost."""
         with self._lock:
             if self._browser is not None and self._browser.lost:
                 self._browser.close()
@@ -263,7 +263,7 @@ def record(
 
 @dataclasses.dataclass
 class Table:
-    """The environment that episodes are played in, made anew where a job or a lost browser asks for it."""
+    """The environment that episodes are played in; one with other slots or a lost browser is replaced."""
 
     server: Server | str | None
     view: View | None

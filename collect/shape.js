@@ -1,5 +1,5 @@
-// What of the game the bridge takes hold of, so that a version that lacks some of it is refused by name
-// before anything else goes wrong. The tables' own fields are in the schema (wm/sector/traffic.py).
+// The parts of the game that the bridge uses. A version of the game that lacks one is refused by its name.
+// The fields of the tables are in the schema (wm/sector/traffic.py).
 
 const HELD_OF_AIRCRAFT = [
   'callsign', 'category', 'flightPhase', 'isControllable', 'relativePosition', 'restricted.list',

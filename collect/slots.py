@@ -1,7 +1,7 @@
-"""Where each aircraft sits: snapshots of the game, ragged, as padded structs of wm.sector.traffic.
+"""Snapshots of the game, which list the aircraft present, as structs with a fixed slot for each aircraft.
 
-Two tables of slots are kept for an episode: C columns hold every aircraft from spawn to removal
-(recording, reward), and the environment's N slots hold those in play (observation, action).
+An episode has two tables. Its C columns hold every aircraft from spawn to removal, for recording and
+reward. The environment's N slots hold the aircraft in play, for observation and action.
 Letters: C columns, K sub-steps, N slots, m aircraft seen during a step.
 """
 
@@ -14,9 +14,9 @@ from wm.sector import pairs, reward, separation
 from wm.sector import traffic as tr
 from wm.sector.traffic import Scene
 
-WIDTHS = (64, 128)  # numbers of columns: the first that holds all aircraft; the largest is recorded
+WIDTHS = (64, 128)  # numbers of columns: an episode has the smallest that holds all its aircraft
 COLUMNS = WIDTHS[-1]
-ROUTES, LEGS = 64, 48  # tables start this large, so that new routes do not change array shapes
+ROUTES, LEGS = 64, 48  # sizes at the start, so that array shapes stay when new routes come
 FREE = -1
 
 

@@ -7,7 +7,7 @@ One episode is one record in one file; a directory has one writer, and readers j
 
 Step t holds the observation at its start, the action taken and what came of it; the last step has
 the final observation and a no-op. Aircraft keep one of 128 columns (of 64 in recordings made before
-there were that many) from spawn to removal; values are rounded on writing (see STEPS), times and
+there were that many) from spawn to removal; values are rounded on writing (layout.STEPS), times and
 integers are exact.
 """
 
@@ -24,121 +24,31 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.core import example_parser, sequential_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
+from collect.layout import features, signature
 from collect.slots import COLUMNS
-from wm.sector import traffic as tr
 from wm.store import lock
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-METADATA_PREFIX = ".metadata-"  # folders in which new metadata is prepared
+METADATA_PREFIX = ".metadata-"  # of the folders in which new metadata is prepared
 INFO = "dataset_info.json"  # the file that makes a directory a data set
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
 COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
-RUNWAYS, STREAMS, EVENTS = 24, 64, 32  # places per step; what is used follows from the airport
-TERMS = ("score", "loss", "stranded")
-# Rounding by unit, far below what the world model resolves: 0.2 m, 0.06 ft, 0.003 degrees, 0.01 kt.
-STEPS = {"nm": 2.0**-13, "ft": 2.0**-4, "rad": 2.0**-14, "kt": 2.0**-7}
 
 
 class DataError(ValueError):
     """A data set is not what it should be; one line that says where, and what would help."""
 
 
-def rounded(name: str, values: np.ndarray) -> np.ndarray:
-    """Round a column to the step of the unit in its name; other columns stay as they are."""
-    step = STEPS.get(name.rsplit("_", 1)[-1])
-    if step is None:
-        return values
-    return (np.round(np.asarray(values, np.float64) / step) * step).astype(np.float32)
-
-
-def _columns(struct_class, size: int) -> dict:
-    return {
-        name: tfds.features.Tensor(shape=(size,), dtype=np.dtype(spec["dtype"]))
-        for name, spec in tr.schema(struct_class).items()
-    }
-
-
-def features(
-    picture_px: int | None = None, pictures: int = 1, columns: int = COLUMNS
-) -> tfds.features.FeaturesDict:
-    """The features of a data set, with pictures of that size or without, and room for `columns` aircraft.
-
-    `observation/picture` shows the start of a step, `observation/picture_page` says which page its data
-    blocks are on (collect.pictures). Of several `pictures` a decision the others follow in `between`, as
-    picture_1, page_1 and so on; the last step has no course and repeats its picture there.
-    """
-    f = tfds.features
-    observation = {
-        "traffic": f.FeaturesDict(_columns(tr.Traffic, columns)),
-        "runways": f.FeaturesDict(_columns(tr.Runways, RUNWAYS)),
-        "since_spawn_s": f.Tensor(shape=(STREAMS,), dtype=np.float32),
-        "wind_speed_kt": f.Scalar(np.float32),
-        "wind_from_rad": f.Scalar(np.float32),
-        "time_s": f.Scalar(np.float32),
-        "score": f.Scalar(np.float32),
-        "slots": f.Tensor(shape=(columns,), dtype=np.int32),
-        "overflow": f.Scalar(np.int32),
-    }
-    between = {}
-    if picture_px is not None:
-        picture = f.Image(shape=(picture_px, picture_px, 3), dtype=np.uint8, encoding_format="png")
-        observation |= {"picture": picture, "picture_page": f.Scalar(np.int32)}
-        if pictures > 1:  # names, because TFDS stores lists of pictures in steps only with TensorFlow
-            shots = {f"picture_{i}": picture for i in range(1, pictures)}
-            shots |= {f"page_{i}": f.Scalar(np.int32) for i in range(1, pictures)}
-            between = {"between": f.FeaturesDict(shots)}
-    step = {
-        "observation": f.FeaturesDict(observation),
-        "action": f.Tensor(shape=(5,), dtype=np.int32),
-        "command": f.Text(),
-        "events": f.Tensor(shape=(EVENTS, 3), dtype=np.int32),
-        "terms": f.FeaturesDict({name: f.Scalar(np.float32) for name in TERMS}),
-        "reward": f.Scalar(np.float32),
-        "discount": f.Scalar(np.float32),
-        "is_first": f.Scalar(np.bool_),
-        "is_last": f.Scalar(np.bool_),
-        "is_terminal": f.Scalar(np.bool_),
-        **between,
-    }
-    metadata = {
-        "airport": f.Text(),
-        "seed": f.Scalar(np.int64),
-        "schema_version": f.Scalar(np.int32),
-        "key": f.Text(),  # what tells the episode from others, as JSON
-        "about": f.Text(),  # the rest, as JSON
-        "static": f.Text(),
-        "routes": f.Text(),
-        "callsigns": f.Text(),
-    }
-    return f.FeaturesDict({"steps": f.Dataset(step), "episode_metadata": f.FeaturesDict(metadata)})
-
-
-def _layout(features) -> str:
-    """Names, shapes and types of all features."""
-    return repr(sorted(_flatten(features.get_tensor_info())))
-
-
-def _flatten(tree, path: str = ""):
-    if not isinstance(tree, dict):
-        yield path, str(tree.shape), str(np.dtype(tree.np_dtype))
-        return
-    for name, branch in tree.items():
-        yield from _flatten(branch, f"{path}/{name}")
-
-
 class EpisodeWriter(sequential_writer.SequentialWriter):
     """Appends episodes to one directory; an episode is stored once `write` has returned.
 
-    A killed writer loses at most the episode it was writing. Raises DataError for a directory
-    that holds something else, OSError where the disk is full (nothing stored is lost).
+    A killed writer loses at most the episode it was writing, and so does a full disk (OSError). Raises
+    DataError for a directory that holds something else or that another process writes into.
     """
 
     def __init__(
@@ -163,7 +73,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
             shutil.rmtree(leftover)
         if (directory / INFO).exists():
             found = open_directory(directory).info.features
-            if _layout(found) != _layout(wanted):
+            if signature(found) != signature(wanted):
                 raise DataError(
                     f"{directory} holds recordings of another layout (schema, pictures or number of "
                     "aircraft): record into a new directory"
@@ -204,7 +114,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
             _sync(str(path))
             self._write_splits_metadata()
         except BaseException:
-            # Forget the shard: the next episode takes its place, and the metadata never names it.
+            # Forget the file: the metadata never names it, and the next episode overwrites it.
             split.info, split.complete_shards, split.current_shard = lengths, count, None
             raise
 

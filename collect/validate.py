@@ -1,7 +1,7 @@
 """Read every record of a recording and name what is wrong with it.
 
-Episodes that a killed recorder left unfinished are no fault: they were never acknowledged, and the
-next episode takes their place.
+An episode that a killed recorder left unfinished is no fault: it was never acknowledged, and the next
+episode overwrites it.
 """
 
 import dataclasses

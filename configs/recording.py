@@ -8,13 +8,13 @@ An hour takes about half a minute of a worker and its browser, and 0.3 MB (KABQ)
 pictures of 512 pixels add half of the time and 55 kB each, of 256 pixels 20 kB. The same command again
 goes on where it stopped.
 
-seed: the plan that anyone asks for first. 100 hours of KLAS, half random and half expert, a frame of 512
-pixels per decision: 3.7 GB and 27 minutes of two workers on two cores. --pictures 5 takes a frame per second
-instead: five times as many pictures.
+seed: pictures to begin with. 100 hours of KLAS, half random and half expert, with a picture of 512 pixels per
+decision: 3.7 GB and 27 minutes of two workers on two CPU cores. --pictures 5 takes five times as many, one a
+second.
 
-world-model: what a model of many airports learns from. 50 hours at each of eight airports of all four levels,
-played well, badly, dangerously and not at all, in thin and in thick traffic and four winds: 0.25 GB and, at
-30 decisions a second of each worker, three hours of one or a quarter of an hour of 16.
+world-model: data for a model of many airports. 50 hours at each of eight airports of all four levels, played
+well, badly, dangerously and not at all, in thin and in thick traffic and four winds: 0.25 GB. At 30 decisions
+a second of each worker it takes one worker three hours and 16 workers a quarter of an hour.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ class Wind:
 class RecordingConfig(ServerConfig):
     """Play episodes of the real game with a mix of policies and store them.
 
-    Episode i has seed first_seed + i // airports; airports, policies, traffic rates and winds take
-    turns over the episodes, so every part of a recording is mixed alike.
+    Episode i has seed first_seed + i // airports. Airports, policies, traffic rates and winds take turns
+    over the episodes, so that every part of a recording has the same mix.
     """
 
     out: Path = Path("runs/recordings")

@@ -19,7 +19,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import LogNorm
 
 from collect import dataset
-from collect.coverage import ALTITUDE_FT, APPROACH_NM, SPEED_KT, VERBS, Coverage
+from collect.coverage import ALTITUDE_FT, APPROACH_NM, SPEED_KT, VERBS, Coverage, cover
 from collect.store import DataError
 from configs import cli
 from launch.shared import runs
@@ -96,9 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     """Report, or say in one line why not."""
     arguments = cli.parse(Arguments, argv)
     with runs.one_line_errors(DataError, OSError):
-        coverage = Coverage()
-        for episode in runs.track(dataset.load(arguments.data, arguments.use), "episode"):
-            coverage.add(episode)
+        coverage = cover(runs.track(dataset.load(arguments.data, arguments.use), "episode"))
         folder = arguments.out or runs.create("coverage")
         folder.mkdir(parents=True, exist_ok=True)
         report = text(coverage)

@@ -23,6 +23,7 @@ from collect import GameError, airports
 from collect.browser import Browser, BrowserLost
 from collect.game import Game
 from collect.server import Server
+from collect.slots import COLUMNS
 from configs import cli
 from configs.survey import SurveyConfig
 from launch.shared import records, runs
@@ -31,7 +32,7 @@ from launch.shared.records import Figure
 from wm.sector import traffic as tr
 
 COLOURS = {"beginner": "tab:green", "easy": "tab:blue", "medium": "tab:orange", "hard": "tab:red"}
-COLUMNS = (
+TITLES = (
     ("airport", "icao"), ("level", "level"), ("aircraft, mean", "aircraft_mean"),
     ("most", "aircraft_most"), ("controllable, most", "controllable_most"), ("streams", "streams"),
     ("arrivals/h", "arrivals_per_h"), ("departures/h", "departures_per_h"), ("runways", "runways"),
@@ -90,7 +91,7 @@ def not_read(traffic: tr.Traffic, game: Game) -> set[str]:
         found.add("runway of a departure")
     if (traffic.phase < 0).any() or (traffic.category < 0).any():
         found.add("phase or category")
-    if len(traffic.id) > 64:
+    if len(traffic.id) > COLUMNS:
         found.add("more aircraft than a recording holds")
     return found
 
@@ -119,12 +120,12 @@ def table(rows: list[dict], minutes: int) -> str:
         return f"{value:.1f}" if isinstance(value, float) else str(value)
 
     lines = [f"{minutes} minutes of the game at each airport, without commands, from a cold start.", ""]
-    lines += [f"| {' | '.join(title for title, _ in COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(title for title, _ in TITLES)} |", f"|{' --- |' * len(TITLES)}"]
     for row in rows:
         if "error" in row:
-            lines.append(f"| {row['icao']} | {row['level']} | {row['error']} |" + " |" * (len(COLUMNS) - 3))
+            lines.append(f"| {row['icao']} | {row['level']} | {row['error']} |" + " |" * (len(TITLES) - 3))
         else:
-            lines.append(f"| {' | '.join(cell(row, name) for _, name in COLUMNS)} |")
+            lines.append(f"| {' | '.join(cell(row, name) for _, name in TITLES)} |")
     return "\n".join(lines) + "\n"
 
 

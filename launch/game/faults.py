@@ -1,8 +1,8 @@
 """What a recording does when something breaks under it, and whether it keeps what it had stored.
 
-Each fault hits a recording of its own just after its first episode was stored. Those that a recorder
-mends by itself must let it finish; the others must end it in one line, and the same command must then
-finish. Nothing that was acknowledged may be lost or changed.
+Each fault hits a recording of its own just after its first episode was stored. A recorder must mend some
+faults by itself and finish. The others must end it with one line, and the same command must then finish it.
+No episode that was acknowledged may be lost or changed.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A plan of configs/recording.py carried out as a user would: its time, its size, and if it is whole."""
+"""Carries out a plan of configs/recording.py as a user would; measures its time and size and validates it."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from collect import dataset
-from collect.coverage import Coverage
+from collect.coverage import cover
 from collect.validate import validate
 from configs.game_checks import Plan
 from configs.recording import PLANS
@@ -33,9 +33,7 @@ def run(config: Plan, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]
     status = subprocess.run([sys.executable, *arguments], cwd=ROOT).returncode
     seconds = time.monotonic() - begin
     *_, checked = validate(out)
-    covered = Coverage()
-    for episode in runs.track(dataset.load(out), "episode", checked.episodes):
-        covered.add(episode)
+    covered = cover(runs.track(dataset.load(out), "episode", checked.episodes))
     (folder / "coverage.md").write_text(report.text(covered), encoding="utf-8")
     report.draw(covered, folder / "coverage.png")
     found = {

@@ -36,8 +36,8 @@ def run(config: Replay, folder: Path) -> tuple[dict, dict[str, Figure], list[str
 
 
 def play_again(config: Replay, airport: str, seed: int, hour: Hour, on_step) -> tuple[Hour, Hour, Hour, int]:
-    """The hour in another browser beside a busy page, then as the game alone would play it (collect/idle.js),
-    then with one command changed.
+    """The hour in another browser beside a busy page, then without the shortcuts of collect/idle.js, then
+    with one command changed.
 
     Also returns how many decisions the busy page made meanwhile.
     """
@@ -128,7 +128,7 @@ def faults(rows: list[dict]) -> list[str]:
     found = []
     for row in rows:
         name = f"{row['airport']} seed {row['seed']}"
-        for kind, played in (("difference", "again"), ("difference_plain", "with nothing spared")):
+        for kind, played in (("difference", "again"), ("difference_plain", "without the shortcuts")):
             if row[kind]:
                 parts = ", ".join(row[kind]["parts"])
                 found.append(f"{name} {played} differs from decision {row[kind]['decision']} on in {parts}")

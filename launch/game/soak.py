@@ -1,8 +1,8 @@
 """Whether a long recording stays as large as it was: the memory of the recorder, its driver and its browser.
 
 A recording is started as a user would, ended after `hours` by SIGTERM and validated. Memory is that of
-every process of the family (see launch.shared.processes), taken whenever an episode was stored, so that what
-one episode holds meanwhile does not count.
+every process of the family (see launch.shared.processes). It is read when an episode has just been stored,
+because a recorder holds the episode that it plays in memory.
 """
 
 import json

@@ -2,10 +2,10 @@
 
 The hours are played once with the policy; their commands are then typed again in a process that,
 with every process and thread below it, may use one core only. Four ways are timed, in turn: the
-whole state after every decision, the same with a picture, the same with nothing spared that
-collect/idle.js spares the game, and the gymnasium environment (whole state, observation, mask, events
-and reward). Then two play the hour at once on two cores: two pages of one browser and process, as --pages
-of a recording does, and two processes with a browser each, as its --workers.
+whole state after every decision, the same with a picture, the same without the shortcuts of
+collect/idle.js, and the gymnasium environment (whole state, observation, mask, events and reward). Then
+the hour is played twice at once on two cores: by two pages of one browser and process, as with --pages of
+a recording, and by two processes with a browser each, as with its --workers.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ SLOTS = 32
 WAYS = {
     "": "state",
     "_frames": "state and picture",
-    "_plain": "state, nothing spared",
+    "_plain": "state, without shortcuts",
     "_environment": "gymnasium environment",
 }
 TWO_PAGES = "two pages on two cores"

@@ -1,4 +1,4 @@
-"""What lock-step changes: hours in frames as short as a browser's beside the same seeds in lock-step."""
+"""What lock-step changes: the same seeds are played in lock-step and in frames as short as a browser's."""
 
 from pathlib import Path
 

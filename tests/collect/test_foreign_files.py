@@ -99,3 +99,5 @@ def test_a_folder_of_foreign_files_alone_holds_no_episodes(tmp_path):
     other_data_set(tmp_path / "numbers")
     with pytest.raises(store.DataError, match="holds no recordings"):
         list(dataset.load(tmp_path))
+    with pytest.raises(store.DataError, match="'numbers', not recordings"):
+        list(dataset.load(tmp_path / "numbers"))

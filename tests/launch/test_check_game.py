@@ -81,7 +81,7 @@ def test_only_equal_hours_repeat_and_only_moved_aircraft_differ():
     assert (good["replay_plain_identical"].value, both["replay_plain_identical"].value) == (1, 0)
     assert game_replay.faults(rows) == [
         "kabq seed 2 again differs from decision 4 on in aircraft",
-        "kabq seed 2 with nothing spared differs from decision 4 on in aircraft",
+        "kabq seed 2 without the shortcuts differs from decision 4 on in aircraft",
     ]
 
 
@@ -122,7 +122,7 @@ def test_speed_is_decisions_over_time_and_wrong_hours_are_named():
     assert figures["pages_2_speedup"].value == pytest.approx(1.6)
     assert figures["workers_2_speedup"].value == pytest.approx(1.6 / 0.9)
     (fault,) = game_speed.faults(rows)
-    assert "seed 1, state, nothing spared" in fault
+    assert "seed 1, state, without shortcuts" in fault
 
 
 BUSY = "import os, subprocess, sys; os.sched_setaffinity(0, {{{core}}}); {then}"

@@ -24,7 +24,7 @@ def test_every_airport_is_a_line_and_only_those_that_load_have_figures():
     rows = [ROW, ROW | {"icao": "klas", "not_read": "stream of an aircraft"}, BROKEN]
     lines = survey.table(rows, 10).splitlines()[2:]
     assert len(lines) == 5
-    assert {line.count("|") for line in lines} == {len(survey.COLUMNS) + 1}
+    assert {line.count("|") for line in lines} == {len(survey.TITLES) + 1}
     assert "12.2" in lines[2]
     assert "listed without a usable file" in lines[4]
     figures = survey.figures(rows)
@@ -37,7 +37,7 @@ def test_every_airport_is_a_line_and_only_those_that_load_have_figures():
 def test_a_survey_needs_a_game(tmp_path, capsys):
     with pytest.raises(SystemExit):
         survey.main(["--url", "http://127.0.0.1:9", "--out", str(tmp_path)])
-    assert "is no list of airports" in capsys.readouterr().err
+    assert "has no list of airports" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
