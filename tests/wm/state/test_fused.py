@@ -83,7 +83,7 @@ def test_the_gpu_kernel_moves_aircraft_as_the_scan_does(monkeypatch):
     ]
     winds = [scenes.scene(t, place, wind_speed_kt=jnp.float32(5.0 * i)) for i, t in enumerate(sectors)]
     scene, guide = (jax.tree.map(lambda *x: jnp.stack(x), *parts) for parts in (winds, guides))
-    batched = jax.vmap(kn.advance, (0, 0, None, None))
+    batched = jax.vmap(kn.advance, (0, 0, None))
     scanned = jax.jit(batched)(scene, guide, place)
 
     def in_kernel(body, carry, constants, frames):
