@@ -14,9 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def git_commit() -> str | None:
     """Commit of this code, with "-dirty" when tracked files differ from it; None outside a clone.
 
-    What commands have measured, launch/records, is no code.
+    A repository that does not track this very file, such as one that holds a virtual environment, is somebody
+    else's. What commands have measured, launch/records, is no code.
     """
     try:
+        _git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         commit = _git("rev-parse", "HEAD")
         dirty = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!launch/records")
     except (OSError, subprocess.CalledProcessError):
