@@ -1,17 +1,23 @@
-"""Playing controllers for a verdict: in the real game, in the model, or both.
+"""Judging controllers and world models.
 
     python -m launch.eval_policy --policies noop expert runs/ppo --where both --checkpoint runs/wm/model
+    python -m launch.eval_wm --checkpoint runs/wm/model --test runs/recordings/test
 
-Every finished episode is kept in --cache, so the same command again goes on where it stopped.
+Policies play the real game, the model, or both. An hour of the real game at KABQ takes about half a minute
+of a page and its browser. Every finished episode is kept in --cache, so the same command again goes on where
+it stopped. The shipped controller scores 0.97 between no commands (0) and the expert (1).
+
+A world model replays recorded hours under the recorded commands. The packaged one's error after a minute is
+0.0001 nm in the median and 0.03 nm in the worst twentieth, of aircraft under commands at KABQ and KLAS.
 """
 
 import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from configs import values
 from configs.recording import Wind
 from configs.server import ServerConfig
-from configs.values import at_least, not_empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +52,28 @@ class EvaluationConfig(ServerConfig):
     """Merge the figures into launch/records/<record>.json; full hours on test seeds only."""
 
     def __post_init__(self):
-        super().__post_init__()
-        at_least(self, 1, "episodes", "minutes", "slots", "pages")
-        not_empty(self, "policies")
-        if self.episodes > 100_000:
-            raise ValueError(f"episodes is {self.episodes}, must be at most 100000, the test seeds there are")
-        if not 0 <= self.traffic <= 10 or (self.where != "model" and self.traffic % 0.5):
-            raise ValueError(f"traffic is {self.traffic}, must be 0 to 10 in steps of 0.5")
+        values.not_empty(self, "policies")
+        values.at_least(self, 1, "minutes", "slots", "pages")
+        values.within(self, 1, 100_000, "episodes")  # the test seeds there are
+        fits = 0 <= self.traffic <= 10 and (self.where == "model" or not self.traffic % 0.5)
+        values.require(fits, "traffic", self.traffic, "0 to 10 in steps of 0.5")
         if self.record and (self.split != "test" or self.minutes != 60):
             raise ValueError("record takes only full hours of test seeds: leave out --split and --minutes")
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelEvaluation:
+    """Options of launch.eval_wm."""
+
+    checkpoint: Path | None = None
+    """World model; the packaged one if left out."""
+    test: tuple[Path, ...] = ()
+    """Directories of test-seed recordings; the shipped ones if left out."""
+    airports: tuple[str, ...] = ("kabq", "klas")
+    out: Path = Path("runs/eval_wm")
+    """Folder for results.json, errors.png and overlay.png."""
+    record: str | None = None
+    """Merge the figures into launch/records/<record>.json."""
+
+    def __post_init__(self):
+        values.not_empty(self, "airports")

@@ -2,8 +2,8 @@
 
     openscope-wm record --out recordings --episodes 20
 
-does what `python -m launch.record` does. `python -m` looks into the working directory first, so that a folder of
-that name there, such as configs/, hides the project's own; this finds the installed ones.
+does what `python -m launch.record` does. `python -m` looks into the working directory first, so that a folder
+of that name there, such as configs/, hides the project's own; this finds the installed ones.
 """
 
 import runpy

@@ -8,11 +8,9 @@ uniformly random. Compilation is timed apart; each row is the median of repeated
 fastest and slowest. Writes bench.json into --out, and with --record into a record.
 """
 
-import dataclasses
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import gymnax
 import jax
@@ -21,33 +19,13 @@ import numpy as np
 
 import wm  # noqa: F401  registers the environment
 from configs import cli
+from configs.bench import BenchConfig
 from configs.ppo import NetworkConfig, PPOConfig
 from launch.shared import parallel, records, runs
 from rl import networks
 from rl.ppo import PPO
 from wm.store.checkpoints import CheckpointError
 from wm.store.provenance import write_json
-
-
-@dataclasses.dataclass(frozen=True)
-class BenchConfig:
-    """Options of launch.bench."""
-
-    checkpoint: Path | None = None  # world model; None: the packaged one
-    airport: str = "kabq"
-    out: Path = Path("runs/bench")
-    envs: tuple[int, ...] = (4096, 16384, 65536)  # per device, environment alone
-    ppo_envs: int = 16384  # per device, PPO
-    rollout_length: int = 32
-    steps: int = 100  # environment steps per timed run
-    repeats: int = 10
-    devices: tuple[int, ...] = (1,)
-    record: str = ""  # name of the record to write figures to, or none
-    backend: str = "pmap"
-
-    def __post_init__(self):
-        if self.repeats < 3:
-            raise ValueError(f"repeats must be at least 3, it is {self.repeats}")
 
 
 def measure(step, arguments, steps_per_call: int, repeats: int) -> dict:

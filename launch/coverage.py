@@ -5,11 +5,9 @@
 Writes results.json, coverage.md and coverage.png into a run folder, and prints the text.
 """
 
-import dataclasses
 import itertools
 import sys
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 
@@ -22,20 +20,9 @@ from collect import dataset
 from collect.coverage import ALTITUDE_FT, APPROACH_NM, SPEED_KT, VERBS, Coverage, cover
 from collect.store import DataError
 from configs import cli
+from configs.data import CoverageReport
 from launch.shared import runs
 from wm.sector import traffic as tr
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Report on recordings."""
-
-    data: Path = Path("runs/recordings")
-    """A directory of recordings, or one above some."""
-    use: Literal["train", "select", "test"] = "train"
-    """What the seeds must be kept for."""
-    out: Path | None = None
-    """Folder for results.json, text and picture; a new one below runs/ if left out."""
 
 
 def text(coverage: Coverage) -> str:
@@ -94,7 +81,7 @@ def draw(coverage: Coverage, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Report, or say in one line why not."""
-    arguments = cli.parse(Arguments, argv)
+    arguments = cli.parse(CoverageReport, argv)
     with runs.one_line_errors(DataError, OSError):
         coverage = cover(runs.track(dataset.load(arguments.data, arguments.use), "episode"))
         folder = arguments.out or runs.create("coverage")

@@ -7,7 +7,6 @@ with constant velocity and with its own network re-initialised. Writes results.j
 overlay.png.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import matplotlib.pyplot as plt
 
 from collect import dataset
 from configs import cli
+from configs.evaluation import WorldModelEvaluation
 from launch.shared import overlay, records, runs
 from wm.sector.recording import Recording
 from wm.state import bundle, fidelity, labels
@@ -29,17 +29,6 @@ from wm.store.checkpoints import CheckpointError
 
 SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
 KINDS = {"model": "", "constant_velocity": "_constant_velocity", "reinitialised_model": "_reinitialised"}
-
-
-@dataclasses.dataclass(frozen=True)
-class WorldModelEvaluation:
-    """Options of launch.eval_wm."""
-
-    checkpoint: Path | None = None  # world model; None: the packaged one
-    test: tuple[Path, ...] = ()  # directories of test-seed recordings; none: the shipped ones
-    airports: tuple[str, ...] = ("kabq", "klas")
-    out: Path = Path("runs/eval_wm")
-    record: str = ""  # record to write the headline figures to, or none
 
 
 def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:

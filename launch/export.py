@@ -8,7 +8,6 @@ Packing keeps the whole state and every pixel (collect/export.py). What is there
 """
 
 import contextlib
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -20,40 +19,8 @@ import numpy as np
 from collect import export, store
 from collect.store import DataError
 from configs import cli
+from configs.data import Pack, Unpack, Video
 from launch.shared import runs
-
-
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    """Write each recorded episode into a file of its own."""
-
-    data: Path
-    """A directory of recordings, or one above some."""
-    out: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class Unpack:
-    """Make a recording of packed episodes."""
-
-    data: Path
-    """A directory of packed episodes."""
-    out: Path
-
-
-@dataclasses.dataclass(frozen=True)
-class Video:
-    """Write an mp4 of each recorded episode that has pictures."""
-
-    data: Path
-    """A directory of recordings, or one above some."""
-    out: Path
-    frames_per_s: int = 12
-    """Of the video; a picture per decision at 12 shows an hour in a minute."""
-
-    def __post_init__(self):
-        if not 1 <= self.frames_per_s <= 120:
-            raise ValueError(f"frames_per_s is {self.frames_per_s}, must be 1 to 120")
 
 
 def examples(data: Path) -> Iterator[tuple[str, dict]]:

@@ -5,30 +5,18 @@
 Exits with status 1 where something is.
 """
 
-import dataclasses
 import sys
-from pathlib import Path
-from typing import Literal
 
 from tqdm import tqdm
 
 from configs import cli
+from configs.data import Validation
 from launch.shared.runs import one_line_errors
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """Check recordings."""
-
-    data: Path = Path("runs/recordings")
-    """A directory of recordings, or one above some."""
-    use: Literal["train", "select", "test"] | None = None
-    """Also check that all seeds are kept for that."""
 
 
 def main() -> int:
     """Check and report."""
-    arguments = cli.parse(Arguments)
+    arguments = cli.parse(Validation)
     from collect.store import DataError
     from collect.validate import validate
 

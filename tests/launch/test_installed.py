@@ -92,7 +92,7 @@ def test_model_controller_and_recording_load_from_another_folder(environment):
     (environment / "elsewhere").mkdir()
     done = run(environment, "python", "-c", LOAD, where="elsewhere")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[0] == "(5,) 4 None"
+    assert done.stdout.split("\n")[0] == "(5,) 2 None"
 
 
 @pytest.mark.slow
