@@ -12,11 +12,11 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import jax.numpy as jnp
 
 from configs import cli
+from configs.cosmos_weights import Convert
 from launch.cosmos import hub as cosmos_hub
 from launch.shared import runs
 from wm.cosmos.networks.config import PRESETS, ModelConfig, resolve
@@ -24,30 +24,6 @@ from wm.cosmos.weights import models, text_embedding
 from wm.cosmos.weights.recognise import Recognised, recognise
 from wm.cosmos.weights.sources import Source, WeightsError, open_source
 from wm.store import checkpoints, listing
-
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """Converts published weights of a Cosmos model into checkpoints."""
-
-    # A file, an index of shards or a folder; or what to download: a repository, with a folder or file in it,
-    # or a preset's name.
-    source: str
-    # Where <out>/transformer and <out>/vae are written.
-    out: Path
-    # The autoencoder's file or folder, where the source doesn't hold it (vae/ or tokenizer.pth).
-    vae: Path | None = None
-    # Embedding of the empty prompt; a file beside the transformer is found without this.
-    text: Path | None = None
-    # Preset that the transformer has to be; else it is told from the shapes.
-    model: str = ""
-    # Numbers are stored as published, or rounded or widened to this. Blocks of a stack that were published in
-    # different types are stored in the widest of these, which changes no number.
-    dtype: Literal["published", "bfloat16", "float32"] = "published"
-    # Takes the running means of the weights where a file holds both.
-    running_mean: bool = False
-    # Download without asking.
-    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,8 +35,8 @@ class Part:
     folder: Path
 
 
-def convert(config: ConvertConfig) -> list[Path]:
-    """Does it all; returns the folders written.
+def convert(config: Convert) -> list[Path]:
+    """Converts every part of the source; returns the folders written.
 
     Raises:
       WeightsError, CheckpointError: the input is refused, or there is no room; nothing half-written is left.
@@ -84,7 +60,7 @@ def convert(config: ConvertConfig) -> list[Path]:
     return [part.folder for part in parts]
 
 
-def locate(config: ConvertConfig) -> tuple[list[Path], Path | None]:
+def locate(config: Convert) -> tuple[list[Path], Path | None]:
     """Local paths of the parts, downloaded if need be, and of the text embedding.
 
     Raises:
@@ -130,7 +106,7 @@ def _agreed() -> bool:
     return sys.stdin.isatty() and input("Download? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _check(stack: ExitStack, path: Path, config: ConvertConfig) -> Part:
+def _check(stack: ExitStack, path: Path, config: Convert) -> Part:
     source = stack.enter_context(open_source(path, config.running_mean))
     for line in source.said:
         print(line)
@@ -161,6 +137,6 @@ def _title(found: Recognised) -> str:
 
 def main(argv: list[str]) -> None:
     """Convert and say what was written."""
-    config = cli.parse(ConvertConfig, argv)
+    config = cli.parse(Convert, argv)
     with runs.one_line_errors(WeightsError, checkpoints.CheckpointError, OSError, ValueError):
         convert(config)

@@ -26,6 +26,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from configs import cli
+from configs.cosmos_weights import Drill
 from launch.cosmos import __main__ as cosmos
 from launch.shared import records, runs
 from wm.cosmos.networks.config import ModelConfig, resolve
@@ -50,21 +51,9 @@ print(json.dumps({"sums": sums, "float32": len(kept)}))
 """
 
 
-@dataclass(frozen=True)
-class DrillConfig:
-    """Drills conversion and export on synthetic files of full size."""
-
-    # Preset whose shapes the files have.
-    model: str = "predict2.5-2b-action"
-    # Folder for the files; made, and emptied at the end.
-    out: Path = Path("runs/cosmos-drill")
-    # Record to write the figures to; "" prints them only.
-    record: str = ""
-
-
 def main(argv: list[str]) -> None:
     """Drill and print a line for each step."""
-    config = cli.parse(DrillConfig, argv)
+    config = cli.parse(Drill, argv)
     errors = (WeightsError, checkpoints.CheckpointError, records.RecordError, OSError, ValueError)
     with runs.one_line_errors(*errors):
         if missing := [name for name in ("torch", "diffusers") if importlib.util.find_spec(name) is None]:
@@ -260,58 +249,63 @@ def refuse_without_room(arguments: list[str]) -> tuple[int, str]:
 def _damages(folder: Path, model: ModelConfig, naming: str) -> list[Damage]:
     last = f"model-{SHARDS:05d}-of-{SHARDS:05d}.safetensors"
     first = last.replace(f"-{SHARDS:05d}-of", "-00001-of")
-    prefix = "net." if naming == "original" else ""
     name = max(load_file(folder / last))
-    plain = name.removeprefix(prefix)
+    plain = name.removeprefix("net." if naming == "original" else "")
+    told = export.diffusers_config(model) | {"num_layers": model.dit.blocks + 1}
 
-    def rewrite(change: Callable[[dict], None]) -> Callable[[Path], None]:
-        def do(spoilt: Path) -> None:
-            tensors = load_file(spoilt / last)
-            change(tensors)
-            (spoilt / last).unlink()  # the link, so that the whole file stays as it is
-            save_file(tensors, spoilt / last)
-            index = spoilt / "model.safetensors.index.json"
-            if index.exists():
-                listed = json.loads(index.read_text())
-                kept = {key: file for key, file in listed["weight_map"].items() if file != last}
-                index.unlink()
-                index.write_text(json.dumps({"weight_map": kept | dict.fromkeys(tensors, last)}))
-
-        return do
-
-    def cut(spoilt: Path) -> None:
-        data = (spoilt / last).read_bytes()
-        (spoilt / last).unlink()
-        (spoilt / last).write_bytes(data[: len(data) // 2])
-
-    def another(spoilt: Path) -> None:
-        shutil.rmtree(spoilt)
-        spoilt.mkdir()
-        layer = np.zeros((8, 8), np.float32)
-        save_file(
-            {f"layers.{i}.self_attn.q_proj.weight": layer for i in range(8)}, spoilt / "model.safetensors"
-        )
-
-    def contradict(spoilt: Path) -> None:
-        told = export.diffusers_config(model) | {"num_layers": model.dit.blocks + 1}
-        (spoilt / "config.json").unlink(missing_ok=True)
-        (spoilt / "config.json").write_text(json.dumps(told))
+    def tensors(change: Callable[[dict], None]) -> Callable[[Path], None]:
+        return lambda spoilt: _rewrite(spoilt, last, change)
 
     return [
-        Damage("tensor missing", rewrite(lambda t: t.pop(name)), f"{plain} is missing"),
-        Damage("tensor too many", rewrite(lambda t: t.update(stray=t[name])), "stray doesn't belong to it"),
-        Damage("tensor misshapen", rewrite(lambda t: t.update({name: t[name][:-1]})), f"{plain} is ("),
+        Damage("tensor missing", tensors(lambda t: t.pop(name)), f"{plain} is missing"),
+        Damage("tensor too many", tensors(lambda t: t.update(stray=t[name])), "stray doesn't belong to it"),
+        Damage("tensor misshapen", tensors(lambda t: t.update({name: t[name][:-1]})), f"{plain} is ("),
         Damage(
             "wrong dtype",
-            rewrite(lambda t: t.update({name: t[name].astype(np.int8)})),
+            tensors(lambda t: t.update({name: t[name].astype(np.int8)})),
             f"{plain} is of type I8",
         ),
-        Damage("file cut short", cut, f"{last} is damaged or cut short"),
+        Damage("file cut short", lambda s: _cut(s / last), f"{last} is damaged or cut short"),
         Damage(
             "shard missing", lambda s: (s / first).unlink(), first if naming == "original" else "is missing"
         ),
-        Damage("another model", another, "is of another model"),
+        Damage("another model", _another, "is of another model"),
         Damage(
-            "config.json contradicts", contradict, f"config.json says num_layers = {model.dit.blocks + 1}"
+            "config.json contradicts",
+            lambda s: _contradict(s, told),
+            f"config.json says num_layers = {told['num_layers']}",
         ),
     ]
+
+
+def _rewrite(spoilt: Path, file: str, change: Callable[[dict], None]) -> None:
+    """Changes the tensors of a shard, and has the index, if there is one, list them."""
+    tensors = load_file(spoilt / file)
+    change(tensors)
+    (spoilt / file).unlink()  # the link, so that the whole file stays as it is
+    save_file(tensors, spoilt / file)
+    index = spoilt / "model.safetensors.index.json"
+    if index.exists():
+        listed = json.loads(index.read_text())
+        kept = {key: shard for key, shard in listed["weight_map"].items() if shard != file}
+        index.unlink()
+        index.write_text(json.dumps({"weight_map": kept | dict.fromkeys(tensors, file)}))
+
+
+def _cut(file: Path) -> None:
+    data = file.read_bytes()
+    file.unlink()
+    file.write_bytes(data[: len(data) // 2])
+
+
+def _another(spoilt: Path) -> None:
+    shutil.rmtree(spoilt)
+    spoilt.mkdir()
+    layer = np.zeros((8, 8), np.float32)
+    tensors = {f"layers.{i}.self_attn.q_proj.weight": layer for i in range(8)}
+    save_file(tensors, spoilt / "model.safetensors")
+
+
+def _contradict(spoilt: Path, told: dict) -> None:
+    (spoilt / "config.json").unlink(missing_ok=True)
+    (spoilt / "config.json").write_text(json.dumps(told))

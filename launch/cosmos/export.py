@@ -5,10 +5,10 @@
 Writes <out>/transformer and <out>/vae of what <model> holds, each with config.json.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from configs import cli
+from configs.cosmos_weights import Export
 from launch.shared import runs
 from wm.cosmos.weights import export, models
 from wm.cosmos.weights.recognise import slots_of
@@ -18,24 +18,10 @@ from wm.store import checkpoints
 PARTS = ("transformer", "vae")
 
 
-@dataclass(frozen=True)
-class ExportConfig:
-    """Exports a model's weights for diffusers."""
-
-    # A folder that convert wrote, with transformer/ and vae/; or one part, such as a finetune's model/.
-    model: Path
-    # Folder for the safetensors and config.json; must not hold these parts yet.
-    out: Path
-    # Most gigabytes of a file.
-    shard_gb: float = 2.0
-
-
 def main(argv: list[str]) -> None:
     """Export and say what was written."""
-    config = cli.parse(ExportConfig, argv)
+    config = cli.parse(Export, argv)
     with runs.one_line_errors(WeightsError, checkpoints.CheckpointError, OSError, ValueError):
-        if config.shard_gb <= 0:
-            raise ValueError(f"--shard-gb is {config.shard_gb}, must be more than 0")
         parts = {part: config.model / part for part in PARTS if (config.model / part).is_dir()}
         if not parts:
             parts = {_part(config.model): config.model}

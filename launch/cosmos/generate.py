@@ -15,10 +15,9 @@ from configs import cli
 from configs.cosmos_use import Generate
 from launch.shared import runs, video
 from launch.shared.video import VideoError
-from wm.cosmos.networks import dit
+from wm.cosmos.networks import autoencoder, dit
 from wm.cosmos.networks.config import ModelConfig, resolve
 from wm.cosmos.sampling.sample import SampleConfig, World, rollout
-from wm.cosmos.training import cost
 from wm.cosmos.training.clips import ClipError, Normaliser
 from wm.cosmos.weights import models, text_embedding
 from wm.cosmos.weights.sources import WeightsError
@@ -68,12 +67,9 @@ def _random_world(config: Generate, dtype) -> World:
     model, note = resolve(config.model)
     if model.name not in ("tiny", "mini"):
         raise GenerateError(f"{note or model.name}: convert its weights first, then name their folder")
-    coder = cost.autoencoder(model)
-    side = 4 * model.vae.spatial_compression
-    clip = jnp.zeros((1, 1 + model.vae.temporal_compression, side, side, 3))
     keys = jax.random.split(jax.random.key(0), 2)
     params = jax.jit(partial(dit.init, dit.CosmosDiT(model.dit, model.action)))(keys[0])
-    coder_params = jax.jit(partial(coder.init, keys[1]))(clip)["params"]
+    coder_params = jax.jit(partial(autoencoder.initial_params, model.vae))(keys[1])
     print(f"{model.name}: random weights, so the video is noise")
     return World(model, params, coder_params, dit.empty_context(model.dit), dtype=dtype)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.cosmos import Bench
 from launch.shared import records
-from wm.cosmos.networks import dit
+from wm.cosmos.networks import autoencoder, dit
 from wm.cosmos.networks.config import resolve
 from wm.cosmos.sampling.sample import SampleConfig, World
 from wm.cosmos.training import cost
@@ -106,8 +106,7 @@ def _fan_in(shape: tuple[int, ...], name: str) -> float:
 def _world(config: Bench) -> World:
     model = resolve(config.model)[0].without_text()
     network = dit.CosmosDiT(model.dit, model.action)
-    video = jax.ShapeDtypeStruct((1, 1 + model.vae.temporal_compression, 64, 64, 3), jnp.float32)
-    coder = jax.eval_shape(partial(cost.autoencoder(model).init, jax.random.key(0)), video)["params"]
+    coder = jax.eval_shape(partial(autoencoder.initial_params, model.vae), jax.random.key(0))
     shapes = jax.eval_shape(lambda: dit.init(network, jax.random.key(0)))
     params = random_params(shapes, jnp.bfloat16)
     return World(model, params, random_params(coder, jnp.bfloat16), dit.empty_context(model.dit))

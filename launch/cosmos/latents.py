@@ -25,8 +25,9 @@ import numpy as np
 from configs import cli
 from configs.cosmos import Finetune
 from launch.shared import runs
+from wm.cosmos.networks import autoencoder
 from wm.cosmos.networks.config import ModelConfig
-from wm.cosmos.training import clips, cost
+from wm.cosmos.training import clips
 from wm.cosmos.training.clips import Shape
 from wm.store import listing
 from wm.store.provenance import write_json
@@ -120,7 +121,7 @@ class Coder:
     def __init__(self, model: ModelConfig, params: Any, part: int):
         self.part = part
         dtype = jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32
-        module = cost.autoencoder(model).clone(dtype=dtype)
+        module = autoencoder.module(model.vae, dtype)
         self._params = jax.device_put(params)
         self._encode = jax.jit(lambda p, video: module.apply({"params": p}, video, method="encode"))
         self._decode = jax.jit(lambda p, latents: module.apply({"params": p}, latents, method="decode"))

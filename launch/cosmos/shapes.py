@@ -113,8 +113,8 @@ def measure(
 ) -> tuple[dict[str, records.Figure], dict[str, np.ndarray]]:
     """Figures and drawn videos of the test clips.
 
-    Under their own and under other clips' actions; in few steps, plain ones and such as the model has learned
-    the size of; and by the weights of the `last` step instead of their running mean, `variables`.
+    They are drawn under their own and under other clips' actions, in few plain steps, in few steps whose size
+    the model learned, and with the weights of the `last` step in place of their running mean, `variables`.
     """
     run, rows = judge.run, judge.rows
     truth = np.load(config.out / "clips" / "truth.npy")[rows]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from configs.cosmos_weights import Convert
 from launch.cosmos import __main__ as cosmos
 from launch.cosmos import convert as cosmos_convert
 from launch.cosmos import hub as cosmos_hub
@@ -190,7 +191,7 @@ def test_a_repository_is_downloaded_by_parts(nvidia, monkeypatch):
         "tokenizer.pth",
     ]
     assert plan.autoencoder == "tokenizer.pth"
-    config = cosmos_convert.ConvertConfig("nvidia/Test/robot/action-cond", nvidia, yes=True)
+    config = Convert("nvidia/Test/robot/action-cond", nvidia, yes=True)
     parts, text = cosmos_convert.locate(config)
     assert parts == [nvidia / "robot/action-cond", nvidia / "tokenizer.pth"]
     assert text == nvidia / "robot/action-cond/cr1_text_embeddings.safetensors"

@@ -81,14 +81,6 @@ def test_the_network_sees_given_frames_clean_and_their_own_time():
     assert seen["times"].shape == (SHAPE[0],)
 
 
-def test_weights_are_one_in_the_mean_and_highest_in_the_middle():
-    times = jnp.linspace(0, 1, 2001)
-    weights = flow.weights(times, FlowConfig(weighting="bell"))
-    assert weights.mean() == pytest.approx(1.0, abs=1e-3)
-    assert times[jnp.argmax(weights)] == pytest.approx(0.5)
-    assert (flow.weights(times, FlowConfig()) == 1).all()
-
-
 @pytest.mark.parametrize("config", [PREDICT1, PREDICT2])
 def test_edm_scales_keep_input_and_target_of_unit_size(config):
     sigma = jnp.geomspace(0.01, 80.0, 20)

@@ -140,7 +140,7 @@ class ModelConfig:
       parametrisation: what the network's output means. "flow": velocity of the rectified flow (2.5);
         "rectified": the same behind the EDM interface of 2.0; "edm": EDM with sigma_data 0.5 (Predict1).
       rope_fps: temporal rotary positions are counted at 24 frames a second of this rate; None: in frames.
-      repository: on Hugging Face, and the folder of this model in it.
+      repository, folder: on Hugging Face, and of this model within it.
       licence: of the published weights.
     """
 

@@ -113,8 +113,6 @@ class CosmosDiT(nn.Module):
       remat: what a block keeps for its backward pass: everything ("none"), matrix products ("dots"), these
         and cuDNN's attention ("dots+attention"), its input alone ("full").
       attention: kernel; "auto" takes cuDNN's on a GPU.
-      scan: blocks in one compiled loop; False unrolls it, which compiles L times longer.
-      constrain: applied to x (B, T, N, D) where a block begins, to place it on a mesh.
     """
 
     config: DiTConfig
@@ -122,8 +120,6 @@ class CosmosDiT(nn.Module):
     dtype: jnp.dtype = jnp.bfloat16
     remat: Remat = "none"
     attention: AttentionName = "auto"
-    scan: bool = True
-    constrain: Callable[[jax.Array], jax.Array] = lambda x: x
 
     @nn.compact
     def __call__(
@@ -170,16 +166,15 @@ class CosmosDiT(nn.Module):
         angles = rotary_angles(frames, rows, columns, config.head_width, config.rope_scale, fps)
         positions = self._learned_positions(frames, rows, columns)
         x = self._blocks(x, embedding, shared, context, angles, positions)
+        return unpatchify(config.patch, self._patches(x, embedding, shared), rows, columns)
 
-        vectors = Modulation(config.adaln_rank, 2, name="out_mod")(embedding, shared)
+    def _patches(self, x, embedding, shared):
+        """What the network says of each patch, (B, T, N, patch^2 C) float32."""
+        vectors = Modulation(self.config.adaln_rank, 2, name="out_mod")(embedding, shared)
         x = modulated_norm(x, *jnp.split(vectors, 2, -1))
-        patches = Dense(
-            config.patch**2 * config.latent_channels,
-            self.dtype,
-            name="out",
-            kernel_init=nn.initializers.zeros,
-        )(x)
-        return unpatchify(config.patch, patches.astype(jnp.float32), rows, columns)
+        numbers = self.config.patch**2 * self.config.latent_channels
+        layer = Dense(numbers, self.dtype, name="out", kernel_init=nn.initializers.zeros)
+        return layer(x).astype(jnp.float32)
 
     def _projected(self, context):
         """Context as cross-attention reads it."""
@@ -198,7 +193,7 @@ class CosmosDiT(nn.Module):
         if self.action is not None and actions is not None:
             to_embedding, to_shared = ActionPath(self.action, width, name="action")(actions, condition_mask)
             wave, shared = wave + to_embedding, shared + to_shared
-        if self.config.step_hidden:  # the embedding of "infinitely little" isn't zero either
+        if self.config.step_hidden:  # a step of size 0 is embedded too, and its embedding isn't zero
             size = sinusoid(1000.0 * (jnp.zeros(1) if steps is None else steps)[:, None], width)
             wave = wave + Embedding(self.config.step_hidden, width, name="step_to_d")(size)
             shared = shared + Embedding(self.config.step_hidden, 3 * width, name="step_to_3d")(size)
@@ -236,17 +231,11 @@ class CosmosDiT(nn.Module):
 
         def body(x, layer):
             own, vectors = layer
-            x = self.constrain(x)
             return block.apply({"params": own}, x, vectors, context, angles, positions), None
 
         if self.remat != "none":
-            body = jax.checkpoint(body, policy=POLICIES[self.remat], prevent_cse=not self.scan)
-        layers = (params, modulation)
-        if self.scan:
-            return jax.lax.scan(body, x, layers)[0]
-        for layer in _unstacked(layers, self.config.blocks):
-            x, _ = body(x, layer)
-        return x
+            body = jax.checkpoint(body, policy=POLICIES[self.remat], prevent_cse=False)
+        return jax.lax.scan(body, x, (params, modulation))[0]
 
 
 def _stacked_modulation(params, embedding, shared):
@@ -256,14 +245,6 @@ def _stacked_modulation(params, embedding, shared):
 
 def _f32(x):
     return x.astype(jnp.float32)
-
-
-def _unstacked(tree, count):
-    """The layers of a stacked tree. Its gradient is one concatenation, where that of indexing is L pads."""
-    leaves, structure = jax.tree.flatten(tree)
-    split = [jax.lax.split(leaf, [1] * count, axis=0) for leaf in leaves]
-    for index in range(count):
-        yield jax.tree.unflatten(structure, [parts[index][0] for parts in split])
 
 
 def _stacked_init(block: Block, config: DiTConfig) -> Callable[[jax.Array], Any]:
@@ -307,7 +288,7 @@ def unpatchify(patch: int, patches: jax.Array, rows: int, columns: int) -> jax.A
 
 
 def init(model: CosmosDiT, key: jax.Array) -> Any:
-    """Random float32 parameters, of a size that no clip enters into."""
+    """Random float32 parameters; their shapes don't depend on a clip's size."""
     config, side = model.config, model.config.patch
     actions = None
     if model.action is not None:

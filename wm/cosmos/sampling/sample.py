@@ -13,11 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wm.cosmos.networks.config import ModelConfig, VAEConfig
+from wm.cosmos.networks import autoencoder
+from wm.cosmos.networks.config import ModelConfig
 from wm.cosmos.networks.dit import CosmosDiT
-from wm.cosmos.networks.layers import AttentionName
-from wm.cosmos.networks.tokenizer import CosmosTokenizer
-from wm.cosmos.networks.vae import WanVAE
 from wm.cosmos.sampling import solvers
 from wm.cosmos.sampling.solvers import Solver
 from wm.cosmos.training import edm, flow, shortcut
@@ -110,7 +108,7 @@ class World:
       config: of the model.
       params, coder_params: of transformer and autoencoder.
       context: (1, K, context_width) for every clip; negative: what guidance leads away from.
-      dtype: of the products. attention: kernel.
+      dtype: of the products.
       fps: of the clips, for models whose positions depend on it.
     """
 
@@ -120,7 +118,6 @@ class World:
     context: jax.Array
     negative: jax.Array | None = None
     dtype: Any = jnp.bfloat16
-    attention: AttentionName = "auto"
     fps: float | None = None
 
     def encode(self, video: jax.Array) -> jax.Array:
@@ -147,8 +144,7 @@ class World:
 
     @cached_property
     def _coders(self):
-        kind = WanVAE if isinstance(self.config.vae, VAEConfig) else CosmosTokenizer
-        coder = kind(self.config.vae, dtype=self.dtype)
+        coder = autoencoder.module(self.config.vae, self.dtype)
 
         def encode(params, video):
             return coder.apply({"params": params}, video, method="encode").astype(jnp.float32)
@@ -161,7 +157,7 @@ class World:
 
     @cached_property
     def _draw(self):
-        model = CosmosDiT(self.config.dit, self.config.action, dtype=self.dtype, attention=self.attention)
+        model = CosmosDiT(self.config.dit, self.config.action, dtype=self.dtype)
         fps = self.fps if self.config.rope_fps else None
 
         @partial(jax.jit, static_argnames="config")

@@ -1,25 +1,24 @@
 """Solving the sampling equation: schedules of noise levels, Euler's method and UniPC.
 
 A state x = alpha c + s n mixes a clean clip c and noise n at level s. Rectified flow has alpha = 1 - s and
-s from 1 to 0; EDM has alpha = 1 and s from sigma_max to 0. A solver asks a denoiser for the clean clip that
-it takes x for and moves from level to level; what the network predicts, and which frames are given, is the
-denoiser's.
+s from 1 to 0; EDM has alpha = 1 and s from sigma_max to 0. A solver asks a denoiser to
+predict the clean clip from x, and moves from level to level. The denoiser knows what the network's answer means
+and which frames are given.
 
 UniPC is the multistep predictor-corrector of Zhao et al. (2023), B2(h), second order, predicting the clean
 clip. Its coefficients depend on the schedule alone: they are computed beforehand in float64, and the steps
 run in one compiled loop.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wm.cosmos.training.flow import Denoiser
+
 Solver = Literal["euler", "unipc"]
-# (x, level [], by how much the level falls [], key) -> the clean clip, all in float32
-Denoiser = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 # Schedules: levels [steps + 1] float64, falling, the last of them 0

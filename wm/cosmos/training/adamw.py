@@ -1,9 +1,9 @@
 """AdamW that reads and writes each array once, with a dtype of its own for every array it keeps.
 
-Two thousand million parameters in float32 with float32 moments are 24 GB before the first activation. Moments
-in bfloat16 halve the optimiser's share. bfloat16 has eight bits of mantissa, so 0.999 v + 0.001 g² rounded to
-the nearest would leave v where it is for ever; arrays kept in bfloat16 are therefore rounded stochastically,
-with bits hashed from position, step and array, equal on every device and on every run.
+Two billion parameters in float32 with float32 moments take 24 GB before the first activation. Moments in
+bfloat16 halve the optimiser's share. bfloat16 has eight bits of mantissa: 0.999 v + 0.001 g², rounded to the
+nearest, would never change v. Arrays kept in bfloat16 are therefore rounded up or down at random. The random
+bits are hashed from position, step and array, so they are equal on every device and in every run.
 """
 
 import math

@@ -7,10 +7,9 @@ count as numbers (2 comes before 10), and hidden files are passed over:
     clip-0002/           video.mp4 (or frames as *.png, in the order of their names), and
                          actions.csv: F - 1 lines of A numbers, no header
 
-All clips have the same size and length. Action i is what is done between frame i and frame i + 1; its numbers
-may have any unit, since `Normaliser` brings each to zero mean and unit deviation over the training clips.
-Actions fed as they come were what made published fine-tunes ignore them, so statistics are kept with the
-model.
+All clips have the same size and length. Action i is what is done between frame i and frame i + 1. Its numbers
+may have any unit: `Normaliser` brings each to zero mean and unit deviation over the training clips, and the
+statistics are kept with the model. Published fine-tunes that were fed raw actions ignored them.
 """
 
 import hashlib

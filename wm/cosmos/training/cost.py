@@ -1,8 +1,8 @@
 """What a Cosmos model costs: parameters, memory by part, floating-point operations, and what fits where.
 
-Operations are those of matrix products, two for a multiplication and addition; a training step counts three
-times its forward pass, recomputation not. Memory is an estimate: what is kept from block to block is counted,
-what one block needs at a time was fitted to runs of the 2B on an H200.
+Operations are those of matrix products; a multiplication and an addition are two. A training step counts as
+three forward passes, whatever is recomputed. Memory is an estimate: what is kept from block to block is
+counted, and what one block needs at a time was fitted to runs of the 2B on an H200.
 
 Letters: B batch, S tokens of a clip, D width, L blocks, K context tokens.
 """
@@ -14,11 +14,9 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos.networks import dit
+from wm.cosmos.networks import autoencoder, dit
 from wm.cosmos.networks.config import TEXT_TOKENS, ModelConfig, VAEConfig
 from wm.cosmos.networks.dit import CosmosDiT, Remat
-from wm.cosmos.networks.tokenizer import CosmosTokenizer
-from wm.cosmos.networks.vae import WanVAE
 
 GIB = 2**30
 
@@ -72,23 +70,8 @@ def tokens(model: ModelConfig, frames: int, height: int, width: int) -> int:
     return model.latent_frames(frames) * (rows // model.dit.patch) * (columns // model.dit.patch)
 
 
-def forward_flops(
-    model: ModelConfig,
-    frames: int,
-    height: int,
-    width: int,
-    batch: int = 1,
-    context_rows: int | None = None,
-) -> float:
-    """Operations of one pass through the transformer.
-
-    Args:
-      model: which.
-      frames, height, width: of the clip in pixels.
-      batch: clips.
-      context_rows: rows of context whose keys and values are computed, `batch` or the 1 that all share; None
-        means 1.
-    """
+def forward_flops(model: ModelConfig, frames: int, height: int, width: int, batch: int = 1) -> float:
+    """Operations of one pass of `batch` clips through the transformer; they share one row of context."""
     config = model.dit
     d, s = config.width, tokens(model, frames, height, width)
     latent_frames = model.latent_frames(frames)
@@ -101,13 +84,13 @@ def forward_flops(
         inputs = model.action.per_latent * model.action.width
         own += 2 * (latent_frames - 1) * model.action.hidden * (2 * inputs + 4 * d)
     context = config.blocks * 4 * TEXT_TOKENS * config.context_width * d
-    return float(batch * own + (context_rows or 1) * context)
+    return float(batch * own + context)
 
 
 @cache
 def autoencoder_flops(model: ModelConfig, frames: int, height: int, width: int) -> tuple[float, float]:
     """Operations of encoding and of decoding one clip, as XLA counts them in our own code."""
-    coder = autoencoder(model)
+    coder = autoencoder.module(model.vae)
     rows, columns = model.latent_size(height, width)
     video = jax.ShapeDtypeStruct((1, frames, height, width, 3), jnp.float32)
     latents = jax.ShapeDtypeStruct(
@@ -118,11 +101,6 @@ def autoencoder_flops(model: ModelConfig, frames: int, height: int, width: int) 
         jax.jit(partial(coder.apply, method=method)).lower(params, value).cost_analysis()["flops"]
         for method, value in (("encode", video), ("decode", latents))
     )
-
-
-def autoencoder(model: ModelConfig):
-    """The module of the model's autoencoder."""
-    return WanVAE(model.vae) if isinstance(model.vae, VAEConfig) else CosmosTokenizer(model.vae)
 
 
 # Parameters and memory
@@ -138,10 +116,7 @@ def parameter_counts(model: ModelConfig) -> dict[str, int]:
     for name, part in shapes.items():
         where = named.get(name, "embeddings and output")
         counts[where] = counts.get(where, 0) + _size(part)
-    ratio = model.vae.temporal_compression
-    side = 4 * model.vae.spatial_compression
-    video = jax.ShapeDtypeStruct((1, 1 + ratio, side, side, 3), jnp.float32)
-    coder = jax.eval_shape(partial(autoencoder(model).init, jax.random.key(0)), video)
+    coder = jax.eval_shape(partial(autoencoder.initial_params, model.vae), jax.random.key(0))
     return {**counts, "autoencoder": _size(coder)}
 
 

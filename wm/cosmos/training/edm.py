@@ -11,9 +11,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos.sampling.solvers import Denoiser
 from wm.cosmos.training import flow
-from wm.cosmos.training.flow import Network, given
+from wm.cosmos.training.flow import Denoiser, Network, given
 
 Kind = Literal["rectified", "edm"]
 
@@ -59,7 +58,7 @@ def scales(kind: Kind, sigma: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arra
 
 
 def denoiser(network: Network, known: jax.Array, condition_mask: jax.Array, config: EDMConfig) -> Denoiser:
-    """The clean clip that the network takes a noisy one for.
+    """Predicts the clean clip from a noisy one, with the frames of `known` that are given.
 
     Args:
       network: answers to (scaled clip, times, condition_mask).
@@ -87,8 +86,8 @@ def clean(
 ) -> jax.Array:
     """Denoised x (B, T, H, W, C) at sigma (B,), given frames as they are in `known`.
 
-    Predict1 shows the network given frames with a little of `noise`, and no longer once the clip itself has
-    less; Predict2 shows them clean and says so in their times.
+    Predict1 shows the network the given frames with a little of `noise`, as long as the clip itself has more.
+    Predict2 shows them clean and says so in their times.
     """
     skip, out, into, time = (value[:, None, None, None, None] for value in scales(config.kind, sigma))
     time = time[:, 0, 0, 0, 0]

@@ -1,7 +1,7 @@
 """What the network is trained on: noise levels, the rectified flow of Predict2.5, conditional frames.
 
 A clip x and noise e mix to x_t = (1 - t) x + t e; the network, given x_t and t, predicts the velocity e - x.
-Frames that the condition mask marks are given clean instead, and their velocity isn't the network's business.
+Frames that the condition mask marks are given clean, and the network's velocity of them is ignored.
 
 Random numbers are drawn per sample, from one key each, so that a batch may be cut up over devices and
 accumulation steps without changing what is drawn. Dimension letters as in `wm/cosmos/networks/dit.py`.
@@ -9,13 +9,12 @@ accumulation steps without changing what is drawn. Dimension letters as in `wm/c
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos.sampling.solvers import Denoiser
-
+# (x, level [], by how much the level falls [], key) -> the clean clip, all in float32
+Denoiser = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 # (noisy latents (B, T, H, W, C), times (B,) or (B, T), condition_mask (B, T)) -> (B, T, H, W, C) float32
 Network = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -29,14 +28,12 @@ class FlowConfig:
       high_noise_share: of the samples are drawn uniformly from [high_noise_from, 1] instead.
       condition_time: t told to the network for given frames; None: that of the other frames, as the released
         model with actions.
-      weighting: of the squared error by t: "uniform", or "bell", a Gaussian around t = 1/2.
     """
 
     shift: float = 5.0
     high_noise_share: float = 0.05
     high_noise_from: float = 0.98
     condition_time: float | None = None
-    weighting: Literal["uniform", "bell"] = "uniform"
 
     def __post_init__(self):
         if self.shift <= 0:
@@ -100,7 +97,7 @@ def losses(
       latents: (B, T, H, W, C), normalised.
       condition_mask: (B, T), 1 where a frame is given; every clip needs a frame that isn't.
       keys: (B,).
-      config: noise levels and weights.
+      config: noise levels.
     """
     time_keys, noise_keys = split_keys(keys)
     latents = latents.astype(jnp.float32)
@@ -108,16 +105,7 @@ def losses(
     noise = draw_noise(noise_keys, latents.shape[1:])
     noisy = mix(latents, noise, times, condition_mask)
     velocity = network(noisy, frame_times(times, condition_mask, config.condition_time), condition_mask)
-    return weights(times, config) * frame_mean(jnp.square(velocity - (noise - latents)), condition_mask)
-
-
-def weights(times: jax.Array, config: FlowConfig) -> jax.Array:
-    """Weight (B,) of the loss at each t, 1 in the mean over uniform t."""
-    if config.weighting == "uniform":
-        return jnp.ones_like(times)
-    grid = jnp.linspace(0.0, 1.0, 1001)
-    bell = lambda t: jnp.exp(-2 * jnp.square(t - 0.5)) - jnp.exp(-0.5)  # noqa: E731
-    return bell(times) / bell(grid).mean()
+    return frame_mean(jnp.square(velocity - (noise - latents)), condition_mask)
 
 
 def frame_mean(errors: jax.Array, condition_mask: jax.Array) -> jax.Array:
@@ -137,7 +125,7 @@ def split_keys(keys: jax.Array, count: int = 2) -> tuple[jax.Array, ...]:
 
 
 def denoiser(network: Network, known: jax.Array, condition_mask: jax.Array, config: FlowConfig) -> Denoiser:
-    """What the network takes a noisy clip for, with the frames of `known` (B, T, H, W, C) that are given.
+    """Predicts the clean clip from a noisy one, with the frames of `known` (B, T, H, W, C) that are given.
 
     Their state moves on the straight line from its noise to what is known, as NVIDIA's sampler has it.
     """

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from wm.cosmos.sampling.solvers import Denoiser
 from wm.cosmos.training import flow
-from wm.cosmos.training.flow import FlowConfig, given
+from wm.cosmos.training.flow import Denoiser, FlowConfig, given
 
 # (noisy, times (B,), condition_mask, steps (B,)) -> velocity; steps 0: of the flow itself
 StepNetwork = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -88,14 +87,13 @@ def losses(
     halves = jax.lax.stop_gradient(_two_halves(target, noisy, times, condition_mask, steps, config))
     goal = jnp.where(_wide(is_step), halves, noise - latents)
     errors = jnp.square(network(noisy, times, condition_mask, steps) - goal)
-    weight = jnp.where(is_step, 1.0, flow.weights(times, config.flow))
-    return weight * flow.frame_mean(errors, condition_mask)
+    return flow.frame_mean(errors, condition_mask)
 
 
 def _two_halves(target, noisy, times, condition_mask, steps, config):
     """Mean velocity of two steps of half the size."""
     half = steps / 2
-    told = jnp.where(half < config.smallest, 0.0, half)  # sizes that are never learned mean nothing
+    told = jnp.where(half < config.smallest, 0.0, half)  # smaller sizes are never learned
     first = target(noisy, times, condition_mask, told)
     between = given(condition_mask, noisy, noisy - _wide(half) * first)
     second = target(between, times - half, condition_mask, told)

@@ -1,8 +1,7 @@
 """One training step of a Cosmos model, whole or by adapters, on one device of many.
 
 `Trainer.update` has the signature of `launch.shared.parallel`: it averages gradients over `axis`, or, where
-the
-arrays lie in parts on the devices, over the batch alone (`axis=None`). Every sample brings its own random
+the arrays lie in parts on the devices, over the batch alone (`axis=None`). Every sample brings its own random
 key, so a step computes the same on one device, on eight, and in several accumulated parts.
 
 Per step the parameters are cast once to the dtype that the model multiplies in; gradients are taken with

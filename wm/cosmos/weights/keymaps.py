@@ -13,7 +13,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 
-from wm.cosmos.networks import dit, tokenizer, vae
+from wm.cosmos.networks import autoencoder, dit
 from wm.cosmos.networks.config import ActionConfig, DiTConfig, TokenizerConfig, VAEConfig
 
 Shapes = dict[str, tuple[int, ...]]
@@ -63,8 +63,7 @@ def flat_shapes(tree) -> Shapes:
 @cache
 def autoencoder_shapes(config: VAEConfig | TokenizerConfig) -> Shapes:
     """Shapes of all parameters of an autoencoder by path."""
-    make = (vae if isinstance(config, VAEConfig) else tokenizer).initial_params
-    return flat_shapes(jax.eval_shape(partial(make, config), jax.random.key(0)))
+    return flat_shapes(jax.eval_shape(partial(autoencoder.initial_params, config), jax.random.key(0)))
 
 
 # Wan2.1 VAE

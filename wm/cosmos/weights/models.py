@@ -59,19 +59,15 @@ def read(
     source: Source,
     found: Recognised,
     dtype: jnp.dtype | None = None,
-    place: Place | None = None,
     each: Callable[[int], None] = lambda tensors: None,
 ) -> Any:
     """The parameters in `source`.
 
-    One leaf after another is put together from the memory-mapped files, so that beside what `place` has taken
-    there is never more than one leaf (for the 2B 0.9 GiB in bfloat16) in host memory.
+    One leaf after another is put together from the memory-mapped files.
 
     Args:
       dtype: of the result; None: as in the files. Blocks that are stacked into one leaf and differ get the
         widest of their types, which changes no number.
-      place: called with each leaf's path and array; what it returns, such as an array on devices, takes the
-        leaf's place in the tree.
       each: called with the number of tensors of each finished leaf.
 
     Raises:
@@ -80,8 +76,7 @@ def read(
     leaves = {}
     for path, group in groupby(found.slots, key=lambda slot: slot.path):
         slots = list(group)
-        leaf = _leaf(source, slots, dtype or widest(source, slots))
-        leaves[path] = leaf if place is None else place(path, leaf)
+        leaves[path] = _leaf(source, slots, dtype or widest(source, slots))
         each(len(slots))
     return tree_of(leaves)
 
@@ -154,7 +149,8 @@ def load(folder: Path | str, place: Place | None = None) -> Model:
     """Reads what `save` wrote.
 
     Args:
-      place: as for `read`: puts each leaf where it is needed, and frees its host copy.
+      place: called with each leaf's path and array; what it returns, such as an array on devices, takes the
+        leaf's place in the tree and frees its host copy.
 
     Raises:
       WeightsError: the folder holds another kind of checkpoint.

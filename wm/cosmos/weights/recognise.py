@@ -86,7 +86,7 @@ def recognise(source: Source, expected: ModelConfig | None = None) -> Recognised
 
 
 def _nearest(candidates: list[Config], naming: str, shapes: Shapes) -> tuple[Config, list[Slot], list[str]]:
-    """The first of the configurations that least is wrong with, its slots, and what is wrong."""
+    """The configuration with the fewest problems, the first of several; its slots; and the problems."""
     best = None
     for config in candidates:
         slots = slots_of(config, naming)
