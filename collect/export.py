@@ -21,6 +21,7 @@ import numpy as np
 
 from collect.pictures import palette_indices, palette_png
 from collect.store import DataError, say_once
+from wm.store import listing
 
 SUFFIX = ".episode"
 MAGIC = b"openscope-episode-1\n"
@@ -58,7 +59,8 @@ def find(folder: Path | str) -> list[Path]:
     One that is cut short at its very beginning is not another file but a damaged one.
     """
     found, others = [], []
-    for path in sorted(path for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file()):
+    files = (path for path in Path(folder).glob(f"*{SUFFIX}") if path.is_file())
+    for path in sorted(files, key=listing.natural):
         with open(path, "rb") as file:
             begin = file.read(len(MAGIC))
         foreign = path.name.startswith(".") or not MAGIC.startswith(begin)

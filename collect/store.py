@@ -31,7 +31,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from collect.layout import features, signature
 from collect.slots import COLUMNS
-from wm.store import lock
+from wm.store import listing, lock
 
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 METADATA_PREFIX = ".metadata-"  # of the folders in which new metadata is prepared
@@ -236,7 +236,7 @@ def written_directories(root: Path | str) -> list[Path]:
             found.append(folder)
         else:
             say_once(f"{folder} is the data set {_name_of(folder)!r}: passed over")
-    return sorted(found)
+    return sorted(found, key=listing.natural)
 
 
 def _name_of(directory: Path) -> str | None:

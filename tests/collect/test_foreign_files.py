@@ -101,3 +101,13 @@ def test_a_folder_of_foreign_files_alone_holds_no_episodes(tmp_path):
         list(dataset.load(tmp_path))
     with pytest.raises(store.DataError, match="'numbers', not recordings"):
         list(dataset.load(tmp_path / "numbers"))
+
+
+def test_episodes_and_directories_come_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 100):
+        (tmp_path / f"kabq-{number}{export.SUFFIX}").write_bytes(export.MAGIC)
+        (tmp_path / f"worker-{number}").mkdir()
+        (tmp_path / f"worker-{number}" / store.INFO).write_text(f'{{"name": "{store.NAME}"}}')
+    assert [path.stem for path in export.find(tmp_path)] == ["kabq-9", "kabq-10", "kabq-100"]
+    found = store.written_directories(tmp_path)
+    assert [path.name for path in found] == ["worker-9", "worker-10", "worker-100"]

@@ -2,8 +2,8 @@
 
 A state x = alpha c + s n mixes a clean clip c and noise n at level s. Rectified flow has alpha = 1 - s and
 s from 1 to 0; EDM has alpha = 1 and s from sigma_max to 0. A solver asks a denoiser to
-predict the clean clip from x, and moves from level to level. The denoiser knows what the network's answer means
-and which frames are given.
+predict the clean clip from x, and moves from level to level. The denoiser knows what the network's answer
+means, and which frames are given.
 
 UniPC is the multistep predictor-corrector of Zhao et al. (2023), B2(h), second order, predicting the clean
 clip. Its coefficients depend on the schedule alone: they are computed beforehand in float64, and the steps
