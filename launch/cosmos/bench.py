@@ -19,7 +19,7 @@ import numpy as np
 
 from configs import cli
 from configs.cosmos import Bench, Part
-from launch.cosmos import generation_speed as cosmos_generation_speed
+from launch.cosmos import generation_speed
 from launch.cosmos.generation_speed import random_params, timed
 from launch.shared import parallel, records, runs
 from wm.cosmos.networks import dit, lora
@@ -166,7 +166,7 @@ def measure(config: Bench, part: Part) -> tuple[dict, Figures]:
         return train_lora(config)
     if part == "scaling":
         return scaling(config)
-    return cosmos_generation_speed.measure(config)
+    return generation_speed.measure(config)
 
 
 def run(config: Bench, part: Part) -> None:

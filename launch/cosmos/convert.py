@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from configs import cli
 from configs.cosmos_weights import Convert
-from launch.cosmos import hub as cosmos_hub
+from launch.cosmos import hub
 from launch.shared import runs
 from wm.cosmos.networks.config import PRESETS, ModelConfig, resolve
 from wm.cosmos.weights import models, text_embedding
@@ -69,12 +69,12 @@ def locate(config: Convert) -> tuple[list[Path], Path | None]:
     path = Path(config.source)
     vae, text = config.vae, config.text
     if not path.exists():
-        download = cosmos_hub.plan(_repository(config.source), with_text=text is None)
+        download = hub.plan(_repository(config.source), with_text=text is None)
         print(download.describe())
         if not config.yes and not _agreed():
             raise WeightsError("nothing was downloaded; --yes downloads without asking")
         models.require_space(Path.home(), sum(download.sizes.values()))
-        copy = cosmos_hub.fetch(download)
+        copy = hub.fetch(download)
         path = copy / download.folder
         vae = vae or (copy / download.autoencoder if download.autoencoder else None)
         text = text or (copy / download.text if download.text else None)
