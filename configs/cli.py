@@ -1,6 +1,7 @@
 """Frozen dataclasses as command lines and as JSON.
 
     config = cli.parse(PPOConfig, default=OPENSCOPE)         # --network.width 128 --no-anneal
+    config = cli.parse_preset(PPOTraining, PRESETS)          # shipped --out runs/ppo
     runs.write_config(run / "config.json", config)           # the same as JSON (launch.shared.runs)
     config = cli.load(PPOConfig, run / "config.json")        # the same, or a ConfigError that names the field
 
@@ -15,7 +16,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -24,6 +25,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tyro
 
 Config = TypeVar("Config")
+
+# Options of earlier versions and what they are called now.
+RENAMED = {"--directory": "--out"}
+# Options that commands with this field no longer need, and why; they are passed over with a note.
+NEEDLESS = {"--resume": ("save_every", "the same command goes on where it stopped")}
 
 
 class ConfigError(ValueError):
@@ -41,15 +47,64 @@ def parse(
       default: where the fields' values come from if the command line doesn't name them.
     """
     defaults = {} if default is None else {"default": default}
+    argv = _without_needless(config_class, sys.argv[1:] if argv is None else argv)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(config_class, args=None if argv is None else list(argv), **defaults)
+            return tyro.cli(config_class, args=argv, **defaults)
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise
-        print(f"error: {_one_line(printed.getvalue())} (--help lists the options)", file=sys.stderr)
+        cause = _renamed(config_class, argv) or _one_line(printed.getvalue())
+        print(f"error: {cause} (--help lists the options)", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def parse_preset(
+    config_class: type[Config],
+    presets: Mapping[str, Config],
+    argv: Sequence[str] | None = None,
+    kind: str = "preset",
+) -> Config:
+    """Reads a command line that may begin with the name of a preset; options then change its values.
+
+    An unknown name ends the process with status 2 and one line that calls it a `kind`.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if not argv or argv[0].startswith("-"):
+        return parse(config_class, argv)
+    if argv[0] not in presets:
+        print(f"error: {kind} {argv[0]!r} must be one of {', '.join(presets)}", file=sys.stderr)
+        raise SystemExit(2)
+    return parse(config_class, argv[1:], presets[argv[0]])
+
+
+def _fields(config_class: Any) -> set[str]:
+    """Names of the fields of a dataclass, or of those of a union."""
+    classes = [config_class] if is_dataclass(config_class) else get_args(config_class)
+    return {field.name for one in classes if is_dataclass(one) for field in fields(one)}
+
+
+def _without_needless(config_class: Any, argv: Sequence[str]) -> list[str]:
+    """`argv` without the options of NEEDLESS, which are noted on stderr where there were any."""
+    known, kept = _fields(config_class), []
+    for argument in argv:
+        field, why = NEEDLESS.get(argument, (None, ""))
+        if field in known and argument[2:] not in known:
+            print(f"note: {argument} is no longer needed: {why}", file=sys.stderr)
+        else:
+            kept.append(argument)
+    return kept
+
+
+def _renamed(config_class: Any, argv: Sequence[str]) -> str | None:
+    """What the first option with a name of earlier versions is called now; None if there is none."""
+    known = _fields(config_class)
+    for argument in argv:
+        old = argument.partition("=")[0]
+        if old in RENAMED and RENAMED[old][2:] in known and old[2:] not in known:
+            return f"{old} is now {RENAMED[old]}"
+    return None
 
 
 def to_json(config: Any) -> Any:

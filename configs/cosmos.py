@@ -1,6 +1,6 @@
 """Training, timing and trying NVIDIA Cosmos: one frozen dataclass per verb of `launch.cosmos`.
 
-    python -m launch.cosmos finetune --data clips --vae vae --init converted --directory runs/cosmos
+    python -m launch.cosmos finetune --data clips --vae vae --init converted --out runs/cosmos
     python -m launch.cosmos shapes --out runs/shapes
     python -m launch.cosmos bench --record cosmos
 
@@ -79,16 +79,17 @@ class LoRAConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """Train a Cosmos model on a folder of clips with actions; see wm/cosmos/training/clips.py for their
-    format.
+    """Train a Cosmos model on a folder of clips with actions. The same command goes on where it stopped.
+
+    See wm/cosmos/training/clips.py for the format of clips.
     """
 
     data: Path
     """Folder of clips, all of the size and length below."""
     vae: Path
     """Folder of an autoencoder's converted weights."""
-    directory: Path
-    """Run folder; must be new unless --resume is given."""
+    out: Path
+    """Run folder."""
     latents: Path | None = None
     """Folder that keeps the encoded clips; left out: .latents beside the clips, or in the run folder where
     the clips can't be written to."""
@@ -115,11 +116,12 @@ class Finetune:
     """fsdp: parameters and optimiser in parts on the devices, for what doesn't fit on one."""
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
-    resume: bool = False
     minutes: float | None = None
-    """Ends the run after the epoch in which so much time has passed; the rate falls as if it did not."""
+    """Ends the run after the epoch in which it has trained for so long, all starts together; the rate falls
+    as if it went on."""
     save_every: int = 1
-    """Epochs between checkpoints, validations and pictures; the last is always saved."""
+    """Epochs between checkpoints, validations and pictures: what a kill costs at most. The last is always
+    saved; SIGTERM saves after the running step."""
     holdout: int = 8
     """Clips, the last by name, that are never trained on: validation and the picture after every epoch."""
     pictures: int = 4

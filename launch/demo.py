@@ -49,7 +49,7 @@ def world_model(config: DemoConfig, sizes: Sizes) -> list[str]:
 def controller(config: DemoConfig, sizes: Sizes) -> list[str]:
     """Arguments of launch.train_ppo: from scratch, in the model."""
     return [
-        *("--directory", str(config.out / "ppo")),
+        *("--out", str(config.out / "ppo")),
         *("--checkpoint", str(config.out / "wm" / "model")),
         *("--airport", sizes.airports[0]),
         *("--ppo.total-steps", str(sizes.ppo_steps)),

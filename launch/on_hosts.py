@@ -1,6 +1,6 @@
 """Runs a command in one process of several, one per host, that share their devices.
 
-    srun python -m launch.on_hosts launch.train_ppo --directory runs/ppo
+    srun python -m launch.on_hosts launch.train_ppo --out runs/ppo
 
 SLURM (or whatever else jax finds its processes by) has to start it once on every host; see
 launch/slurm/train_ppo.sbatch. Hosts have to meet before anything uses a device, and importing gymnax already

@@ -270,19 +270,9 @@ def terminate(signum, frame):
     raise KeyboardInterrupt
 
 
-def configuration(argv: list[str]) -> RecordingConfig:
-    """The configuration of a command line, which may begin with the name of a plan."""
-    if argv and not argv[0].startswith("-"):
-        if argv[0] not in PLANS:
-            print(f"error: plan {argv[0]!r} must be one of {', '.join(PLANS)}", file=sys.stderr)
-            raise SystemExit(2)
-        return cli.parse(RecordingConfig, argv[1:], PLANS[argv[0]])
-    return cli.parse(RecordingConfig, argv)
-
-
 def main() -> int:
     """Record, and say what is stored."""
-    config = configuration(sys.argv[1:])
+    config = cli.parse_preset(RecordingConfig, PLANS, kind="plan")
     os.environ.update(CPU_ONLY)
     signal.signal(signal.SIGTERM, terminate)
     from launch.shared.runs import fail, one_line_errors

@@ -1,11 +1,10 @@
 """Trains a controller with PPO on every device of this machine.
 
-    python -m launch.train_ppo --directory runs/ppo
-    python -m launch.train_ppo --directory runs/ppo --resume
-    python -m launch.train_ppo --directory runs/cartpole --env CartPole-v1 --ppo.num-envs 32 --ppo.total-steps
-    500000
+    python -m launch.train_ppo --out runs/ppo
+    python -m launch.train_ppo shipped --out runs/ppo-shipped
+    python -m launch.train_ppo --out runs/pole --env CartPole-v1 --ppo.num-envs 32 --ppo.total-steps 500000
 
-The directory receives
+The same command goes on where it stopped. The run folder receives
 
     config.json     what was asked for
     metrics.jsonl   one line per chunk of updates
@@ -17,59 +16,45 @@ The directory receives
 
 import json
 import math
-import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import gymnax
 import jax
 
 from configs import cli
-from configs.ppo import OPENSCOPE, PPOConfig
-from launch.shared import parallel, runs
+from configs.ppo import PRESETS, PPOConfig, PPOTraining
+from launch.shared import parallel, runs, training
+from launch.shared.training import Folder, Log, TrainingError
 from rl import networks
 from rl.clone import Cloning
 from rl.policy import describe
 from rl.ppo import PPO, Carry, TrainState
 from rl.totals import report
+from wm.state import bundle
 from wm.store import checkpoints
-from wm.store.provenance import write_json
 
-
-@dataclass(frozen=True)
-class Arguments:
-    """Train a controller with PPO."""
-
-    directory: Path
-    """Run folder; must be new unless --resume is given."""
-    env: str = "OpenScopeWM-v0"
-    """gymnax id."""
-    checkpoint: Path | None = None
-    """World model for OpenScopeWM-v0; the packaged one if left out."""
-    airport: str | None = None
-    """Train at this airport of the world model alone; at all it knows if left out."""
-    backend: parallel.Backend = "pmap"
-    devices: int | None = None
-    """How many of this machine's devices; all if left out. For several machines see launch/on_hosts.py."""
-    resume: bool = False
-    save_every: int = 20
-    """Chunks between checkpoints; the last chunk is always saved."""
-    ppo: PPOConfig = OPENSCOPE
-
-
-class TrainingError(Exception):
-    """The run can't start or go on; one line with cause and remedy."""
+WORLD_MODEL = "OpenScopeWM-v0"
+NOT_FINITE = "lower --ppo.learning-rate or check the environment's rewards, and choose another --out"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What stays the same throughout."""
+    """What stays the same throughout.
 
-    arguments: Arguments
+    `learner.config` has the sizes of the devices that there are; `arguments.ppo` those that were asked for.
+    """
+
+    arguments: PPOTraining
     learner: PPO
     env_params: object
     devices: int  # of this host
+
+    @property
+    def config(self) -> PPOConfig:
+        return self.learner.config
 
     @property
     def all_devices(self) -> int:
@@ -78,19 +63,29 @@ class Run:
     @property
     def environments(self) -> int:
         """Of this host."""
-        return self.arguments.ppo.num_envs * self.devices
+        return self.config.num_envs * self.devices
 
     @property
     def steps_per_chunk(self) -> int:
-        config = self.arguments.ppo
+        config = self.config
         return config.num_envs * config.rollout_length * config.chunk * self.all_devices
 
+    @property
+    def chunks(self) -> int:
+        """In the whole run, or up to where it is to stop."""
+        chunks, stop = self.learner.updates // self.config.chunk, self.arguments.stop_after_steps
+        return chunks if stop is None else min(chunks, math.ceil(stop / self.steps_per_chunk))
+
     def record(self) -> dict:
-        """The configuration as plain JSON. What may differ on resuming is left out."""
-        asked = asdict(self.arguments)
-        for name in ("directory", "resume", "save_every"):
-            del asked[name]
-        return {**asked, "checkpoint": str(asked["checkpoint"] or ""), "devices": self.all_devices}
+        """What every start of the run has to share: the configuration, the world model by its content."""
+        asked = self.arguments
+        checkpoint = asked.checkpoint or (bundle.PACKAGED if asked.env == WORLD_MODEL else None)
+        return {
+            "env": asked.env,
+            "checkpoint": checkpoint and checkpoints.fingerprint(checkpoint),
+            "airport": asked.airport,
+            "ppo": cli.to_json(asked.ppo),
+        }
 
 
 def make_environment(name: str, checkpoint: Path | None, airport: str | None):
@@ -103,23 +98,25 @@ def make_environment(name: str, checkpoint: Path | None, airport: str | None):
     return gymnax.make(name, **{k: v for k, v in options.items() if v is not None})
 
 
-def prepare(arguments: Arguments) -> Run:
+def prepare(arguments: PPOTraining) -> Run:
     """Environment, network and learner. Raises TrainingError or ValueError for what can't be trained."""
     devices = len(parallel.devices(arguments.devices))
     if arguments.devices is not None and jax.process_count() > 1:
         raise TrainingError("--devices is for one host; of several hosts all devices take part: leave it out")
+    asked, everywhere = arguments.ppo, devices * jax.process_count()
+    fits = lambda size: size * asked.rollout_length % asked.minibatches == 0  # noqa: E731
+    size = training.per_device(arguments.out, asked.num_envs, everywhere, "environments", fits)
+    config = replace(asked, num_envs=size)
     env, env_params = make_environment(arguments.env, arguments.checkpoint, arguments.airport)
     spaces = env.observation_space(env_params), env.action_space(env_params)
-    network = networks.for_spaces(*spaces, arguments.ppo.network)
-    updates = arguments.ppo.updates(devices * jax.process_count())
-    learner = PPO(env, network, arguments.ppo, updates, parallel.AXIS)
+    network = networks.for_spaces(*spaces, config.network)
+    learner = PPO(env, network, config, config.updates(everywhere), parallel.AXIS)
     return Run(arguments, learner, env_params, devices)
 
 
 def start(run: Run) -> tuple[TrainState, Carry]:
     """A fresh train state, and environments on all devices (leaves [D, E, ...])."""
-    config = run.arguments.ppo
-    key_init, key_envs = jax.random.split(jax.random.key(config.seed))
+    key_init, key_envs = jax.random.split(jax.random.key(run.config.seed))
     state = jax.jit(run.learner.init)(key_init, run.env_params)
     keys = parallel.host_keys(key_envs, run.environments)
     carry = jax.jit(run.learner.reset)(keys, run.env_params)
@@ -133,18 +130,18 @@ def on_all_devices(run: Run, chunk):
 
 def chunk_keys(run: Run, name: int, chunk: int) -> jax.Array:
     """Keys that depend on the seed and the chunk's number only, so a resumed run draws the same ones."""
-    root = jax.random.fold_in(jax.random.key(run.arguments.ppo.seed), name)
+    root = jax.random.fold_in(jax.random.key(run.config.seed), name)
     return parallel.shard_keys(jax.random.fold_in(root, chunk), run.devices)
 
 
 CLONING, TRAINING = 1, 2  # names of key streams
 
 
-def clone(run: Run, state: TrainState, log) -> TrainState:
+def clone(run: Run, state: TrainState, folder: Folder, log: Log) -> TrainState:
     """The warm start: imitates the hand-written expert, then gives PPO the cloned network."""
     from rl.expert import ExpertParams, expert
 
-    config = run.arguments.ppo
+    config = run.config
     cloning = Cloning(run.learner, expert(), ExpertParams())
     key_envs = jax.random.fold_in(jax.random.key(config.seed), CLONING)
     keys = parallel.host_keys(jax.random.fold_in(key_envs, config.clone.updates), run.environments)
@@ -156,128 +153,93 @@ def clone(run: Run, state: TrainState, log) -> TrainState:
     update = on_all_devices(run, cloning.chunk)
     for chunk in range(math.ceil(config.clone.updates / min(config.chunk, config.clone.updates))):
         state, carry, metrics = update(state, carry, chunk_keys(run, CLONING, chunk), run.env_params)
-        log({"phase": "clone", "chunk": chunk, **report(metrics)})
+        log.write({"phase": "clone", "chunk": chunk, **report(metrics)})
+        if folder.asked_to_stop():
+            folder.stop("nothing, for the expert was still being cloned,")
     return parallel.replicate(cloning.warm_start(parallel.unreplicate(state)), run.devices)
 
 
-def save(run: Run, state: TrainState, carry: Carry, chunk: int) -> None:
-    """The controller, and everything that a resumed run needs, the environments of all hosts included."""
-    directory = run.arguments.directory
+def save(run: Run, folder: Folder, state: TrainState, carry: Carry, chunk: int) -> None:
+    """The controller, and everything that a later start needs, the environments of all hosts included."""
     alone = parallel.unreplicate(state)
     observation = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[2:], leaf.dtype), carry.observation
     )
     policy = {"env": run.arguments.env, **describe(run.learner.network, observation)}
-    checkpoints.save(directory / "policy", chunk, alone.policy, policy)
+    metadata = {"training": run.record(), training.ALL_DEVICES: run.config.num_envs * run.all_devices}
+    checkpoints.save(folder.path / "policy", chunk, alone.policy, policy, metadata)
     everywhere = parallel.gather(parallel.merge(carry))
-    checkpoints.save(directory / "resume", chunk, (alone, everywhere), run.record(), keep=1)
+    folder.save(chunk, (alone, everywhere), {training.ALL_DEVICES: metadata[training.ALL_DEVICES]})
 
 
-def restore(run: Run) -> tuple[TrainState, Carry, int]:
-    """State, environments and chunks done of the newest checkpoint. The configuration must be the same."""
-    folder = run.arguments.directory / "resume"
-    shapes = jax.eval_shape(lambda: tuple(_without_devices(run)))
-    state, carry = checkpoints.restore(folder, shapes, config=run.record())
+def restore(run: Run, folder: Folder) -> tuple[TrainState, Carry]:
+    """State and environments of the newest checkpoint, on the devices that there are."""
+    state, carry = folder.restore(jax.eval_shape(lambda: tuple(_without_devices(run))))
     own = parallel.host_rows(carry)
-    placed = parallel.replicate(state, run.devices), parallel.split(own, run.devices)
-    return *placed, checkpoints.latest_step(folder)
+    return parallel.replicate(state, run.devices), parallel.split(own, run.devices)
 
 
 def _without_devices(run: Run):
-    keys = jax.random.split(jax.random.key(0), run.arguments.ppo.num_envs * run.all_devices)
+    keys = jax.random.split(jax.random.key(0), run.config.num_envs * run.all_devices)
     yield run.learner.init(jax.random.key(0), run.env_params)
     yield run.learner.reset(keys, run.env_params)
 
 
+def begin(run: Run, folder: Folder, log: Log) -> tuple[TrainState, Carry]:
+    """A new run's state and environments; a cloned expert is saved, so that it needn't be cloned again."""
+    state, carry = start(run)
+    if run.config.clone.updates:
+        state = clone(run, state, folder, log)
+        save(run, folder, state, carry, 0)
+    return state, carry
+
+
 def train(run: Run) -> dict:
     """The whole run; returns and writes its results, where there are several hosts on the first alone."""
-    arguments, config = run.arguments, run.arguments.ppo
-    lines = open_log(arguments)
-    if jax.process_index() == 0:
-        write_json(arguments.directory / "config.json", run.record())
+    with training.hold(run.arguments.out, run.record(), run.chunks, "chunk") as folder:
+        folder.write_config(run.arguments)
+        folder.forget_unsaved("policy")
+        durations = learn(run, folder)
+        return summarise(run, folder, durations) if jax.process_index() == 0 else {}
 
-    def log(line: dict) -> None:
-        check_finite(line)
-        lines.write(json.dumps(line) + "\n")
-        lines.flush()
 
-    if arguments.resume:
-        state, carry, done = restore(run)
-    else:
-        state, carry = start(run)
-        done = 0
-        if config.clone.updates:
-            state = clone(run, state, log)
-
-    update = on_all_devices(run, run.learner.chunk)
-    chunks, durations = run.learner.updates // config.chunk, []
-    progress = runs.progress(chunks * run.steps_per_chunk, "step", done * run.steps_per_chunk)
-    with lines, progress as bar:
-        for chunk in range(done, chunks):
+def learn(run: Run, folder: Folder) -> list[float]:
+    """Every chunk that is left; returns how long each took, in seconds."""
+    keep = lambda line: line["phase"] == "clone" or line["chunk"] < folder.done  # noqa: E731
+    update, durations, steps = on_all_devices(run, run.learner.chunk), [], run.steps_per_chunk
+    progress = runs.progress(folder.total * steps, "step", folder.done * steps)
+    with folder.log(keep, NOT_FINITE) as log, progress as bar:
+        state, carry = restore(run, folder) if folder.begun else begin(run, folder, log)
+        for chunk in range(folder.done, folder.total):
             before = time.perf_counter()
             state, carry, metrics = update(state, carry, chunk_keys(run, TRAINING, chunk), run.env_params)
             line = report(metrics)  # waits for the chunk
             durations.append(time.perf_counter() - before)
-            log({"phase": "ppo", "chunk": chunk, "total_steps": (chunk + 1) * run.steps_per_chunk, **line})
+            log.write({"phase": "ppo", "chunk": chunk, "total_steps": (chunk + 1) * steps, **line})
             bar.set_postfix({"return": f"{line.get('episode/return/mean', math.nan):.1f}"}, refresh=False)
-            bar.update(run.steps_per_chunk)
-            if (chunk + 1) % arguments.save_every == 0 or chunk + 1 == chunks:
-                save(run, state, carry, chunk + 1)
-    return summarise(run, durations) if jax.process_index() == 0 else {}
+            bar.update(steps)
+            due = (chunk + 1) % run.arguments.save_every == 0
+            folder.checkpoint(chunk + 1, due, partial(save, run, folder, state, carry, chunk + 1))
+    return durations
 
 
-def open_log(arguments: Arguments):
-    """metrics.jsonl for appending; on resuming, without the lines of chunks that were never saved.
-
-    A run that ended before its first checkpoint left nothing to go on from: a new one takes its place.
-    Only the first of several hosts writes. All look before it does, so that all say what is wrong.
-    """
-    path = arguments.directory / "metrics.jsonl"
-    saved = checkpoints.latest_step(arguments.directory / "resume")
-    if arguments.resume and saved is None:
-        raise TrainingError(f"{arguments.directory} has no checkpoint to resume; start it without --resume")
-    if not arguments.resume and saved is not None:
-        raise TrainingError(
-            f"{arguments.directory} holds a run already; add --resume or choose another directory"
-        )
-    parallel.wait_for_all("looked for an earlier run")
-    if jax.process_index() > 0:
-        return open(os.devnull, "w")
-    arguments.directory.mkdir(parents=True, exist_ok=True)
-    keep = lambda line: line["phase"] == "clone" or line["chunk"] < saved  # noqa: E731
-    return runs.reopen_log(path, keep) if arguments.resume else path.open("w")
-
-
-def check_finite(line: dict) -> None:
-    """Raises TrainingError where a metric isn't a number."""
-    for name, value in line.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise TrainingError(
-                f"{name} is {value} in chunk {line['chunk']}; lower --ppo.learning-rate or check the "
-                "environment's rewards, then start again or --resume from the last checkpoint"
-            )
-
-
-def summarise(run: Run, durations: list[float]) -> dict:
+def summarise(run: Run, folder: Folder, durations: list[float]) -> dict:
     """results.json and curves.png from metrics.jsonl. Figures are means over the last tenth of the run."""
-    directory = run.arguments.directory
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    lines = [line for line in lines if line["phase"] == "ppo"]
-    draw(lines, directory / "curves.png")
+    lines = [line for line in folder.lines() if line["phase"] == "ppo"]
+    draw(lines, folder.path / "curves.png")
     last = lines[-max(1, len(lines) // 10) :]
     names = [name for name in last[-1] if "/" in name and all(name in line for line in last)]
     timed = durations[1:]  # the first chunk compiles
-    results = {
-        **runs.provenance(),
-        "env": run.arguments.env,
-        "total_steps": lines[-1]["total_steps"],
-        "figures": {name: sum(line[name] for line in last) / len(last) for name in names},
-        "steps_per_second": len(timed) * run.steps_per_chunk / sum(timed) if timed else None,
-        "device": f"{run.all_devices} x {jax.devices()[0].device_kind}",
-        "backend": run.arguments.backend,
-    }
-    write_json(directory / "results.json", results)
-    return results
+    return folder.write_results(
+        {
+            "env": run.arguments.env,
+            "total_steps": lines[-1]["total_steps"],
+            "figures": {name: sum(line[name] for line in last) / len(last) for name in names},
+            "steps_per_second": len(timed) * run.steps_per_chunk / sum(timed) if timed else None,
+            "device": f"{run.all_devices} x {jax.devices()[0].device_kind}",
+            "backend": run.arguments.backend,
+        }
+    )
 
 
 def draw(lines: list[dict], path: Path) -> None:
@@ -311,8 +273,8 @@ def draw(lines: list[dict], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Train, and print the figures of the end of the run."""
-    arguments = cli.parse(Arguments, argv)
-    with runs.one_line_errors(TrainingError, checkpoints.CheckpointError, ValueError):
+    arguments = cli.parse_preset(PPOTraining, PRESETS, argv)
+    with training.ends():
         results = train(prepare(arguments))
     if results:
         print(json.dumps(results["figures"], indent=2))

@@ -2,16 +2,25 @@
 
     python -m launch.train_wm --data runs/recordings/train --test runs/recordings/test --out runs/wm
 
-Writes into --out: config.json, metrics.jsonl (losses), fit/ (checkpoints to resume from), model/
-(the world model for gymnax.make), curves.png, overlay.png and results.json (fidelity). The same
-command resumes a run that was cut off.
+    python -m launch.train_wm shipped --out runs/wm-shipped
+
+The same command goes on where it stopped. The run folder receives
+
+    config.json     what was asked for
+    metrics.jsonl   losses, a line per call of the compiled update
+    curves.png      the same, drawn
+    model/          the world model, for gymnax.make and --checkpoint
+    overlay.png     unseen hours, recorded and imagined
+    results.json    fidelity on unseen hours, versions
+    resume/         everything needed to go on as if nothing had happened
 """
 
+import dataclasses
 import hashlib
-import json
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import jax
 import matplotlib
@@ -22,14 +31,18 @@ import matplotlib.pyplot as plt
 
 from collect import dataset
 from configs import cli
-from configs.world_model import WorldModelConfig
+from configs.world_model import PRESETS, WorldModelConfig
 from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
-from launch.shared import overlay, parallel, runs
+from launch.shared import overlay, parallel, runs, training
+from launch.shared.training import Folder
 from wm.sector.recording import Recording
 from wm.state import bundle, fit, labels
 from wm.state import network as net
-from wm.store import checkpoints
+
+NOT_FINITE = (
+    "lower --learning-rate, or check the recordings with python -m launch.validate, and choose another --out"
+)
 
 
 def training_data(tables: list, recorded: list[list[Recording]], members: int, seed: int) -> fit.Data:
@@ -68,7 +81,7 @@ def shard(data: fit.Data, devices: int, seed: int) -> fit.Data:
         bootstrap=np.tile(data.bootstrap, (devices, 1)),
         spawns=deal(data.spawns, len(data.spawns.spawned)),
     )
-    return parallel.split(dealt)
+    return parallel.split(dealt, devices)
 
 
 def fingerprint(data: fit.Data) -> str:
@@ -79,100 +92,102 @@ def fingerprint(data: fit.Data) -> str:
     return digest.hexdigest()
 
 
-def save_state(config: WorldModelConfig, state: fit.FitState, step: int) -> None:
-    """A checkpoint of the run, to go on from."""
-    checkpoints.save(config.out / "fit", step, state, run_config(config), keep=2)
-
-
-def run_config(config: WorldModelConfig) -> dict:
-    """The part of the configuration that a resumed run has to share."""
+def model_config(config: WorldModelConfig) -> dict:
+    """What decides the world model, besides the recordings."""
     kept = cli.to_json(config)
-    return {k: kept[k] for k in kept if k not in ("out", "data", "test", "backend", "save_every")}
+    elsewhere = ("out", "data", "test", "backend", "devices", "save_every")
+    return {name: kept[name] for name in kept if name not in elsewhere}
 
 
-def train(config: WorldModelConfig, data: fit.Data) -> fit.FitState:
-    """Run the optimiser to `config.steps`, from the newest checkpoint of --out if there is one."""
-    devices = len(parallel.devices())
-    optimizer = fit.make_optimizer(config)
+def train(config: WorldModelConfig, data: fit.Data, folder: Folder) -> fit.FitState:
+    """Run the optimiser to the end, from the newest checkpoint if there is one."""
+    devices = len(parallel.devices(config.devices))
+    size = training.per_device(config.out, config.batch, devices, "rows of a step")
+    sized = dataclasses.replace(config, batch=size)
+    optimizer = fit.make_optimizer(sized)
     features = data.rows.features.shape[-1]
-    state = fit.initial_state(config, features, optimizer, jax.random.key(config.seed))
-    done = checkpoints.latest_step(config.out / "fit") or 0
-    if done:
-        state = checkpoints.restore(config.out / "fit", state, done, run_config(config))
+    state = fit.initial_state(sized, features, optimizer, jax.random.key(config.seed))
+    state = parallel.replicate(folder.restore(state) if folder.begun else state, devices)
     update = parallel.wrap(
-        partial(fit.update, config=config, optimizer=optimizer, axis_name=parallel.AXIS),
+        partial(fit.update, config=sized, optimizer=optimizer, axis_name=parallel.AXIS),
         config.backend,
+        devices,
         donate_argnums=(0,),
     )
-    state = parallel.replicate(state)
     carry = shard(data, devices, config.seed)
-    log = runs.reopen_log(config.out / "metrics.jsonl", lambda line: line["step"] <= done)
-    with log, runs.progress(config.steps, "step", done) as line:
-        for step in range(done, config.steps, config.inner):
-            key = jax.random.fold_in(jax.random.key(config.seed + 1), step)
-            state, carry, metrics = update(state, carry, parallel.shard_keys(key), None)
+    metadata = {training.ALL_DEVICES: size * devices}
+    save = lambda step: folder.save(step, parallel.unreplicate(state), metadata)  # noqa: E731
+    keep = lambda line: line["step"] <= folder.done  # noqa: E731
+    with folder.log(keep, NOT_FINITE) as log, runs.progress(config.steps, "step", folder.done) as line:
+        for step in range(folder.done + config.inner, config.steps + 1, config.inner):
+            key = jax.random.fold_in(jax.random.key(config.seed + 1), step - config.inner)
+            state, carry, metrics = update(state, carry, parallel.shard_keys(key, devices), None)
             metrics = {n: float(v) for n, v in metrics.items()}
-            if not np.isfinite(metrics["loss"]):
-                raise FloatingPointError(
-                    f"the loss is {metrics['loss']} at step {step}: lower --learning-rate, or check "
-                    "the recordings with python -m launch.validate"
-                )
-            log.write(json.dumps({"step": step + config.inner, **metrics}) + "\n")
+            log.write({"step": step, **metrics})
             line.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
             line.update(config.inner)
-            if (step + config.inner) % (config.inner * config.save_every) == 0:
-                save_state(config, parallel.unreplicate(state), step + config.inner)
+            folder.checkpoint(step, step % (config.inner * config.save_every) == 0, partial(save, step))
     return parallel.unreplicate(state)
 
 
-def draw(config: WorldModelConfig) -> None:
+def draw(folder: Folder) -> None:
     """Losses over steps."""
-    lines = [json.loads(x) for x in (config.out / "metrics.jsonl").read_text().splitlines()]
+    lines = folder.lines()
     figure, axes = plt.subplots(figsize=(8, 4.5))
     for name in ("loss", *net.CATEGORICAL, "spawn"):
         axes.semilogy([x["step"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
     axes.set(xlabel="optimiser step", ylabel="negative log likelihood", title="world model")
     axes.legend(ncol=3, fontsize=7)
     figure.tight_layout()
-    figure.savefig(config.out / "curves.png", dpi=120)
+    figure.savefig(folder.path / "curves.png", dpi=120)
     plt.close(figure)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Load, train, judge, save."""
-    config = cli.parse(WorldModelConfig, argv)
-    errors = (dataset.DataError, checkpoints.CheckpointError, FloatingPointError, ValueError, OSError)
-    with runs.one_line_errors(*errors):
-        begin = time.perf_counter()
-        recorded = load_recordings(config.data or (SHIPPED / "train",), config.airports, "train")
-        config.out.mkdir(parents=True, exist_ok=True)
-        runs.write_config(config.out / "config.json", config)
-        merged = [labels.airport_of(r) for r in recorded.values()]
-        tables, recorded = [a for a, _ in merged], [r for _, r in merged]
-        data = training_data(tables, recorded, config.members, config.seed)
-        print(f"{len(data.episode):,} aircraft-steps of {data.bootstrap.shape[1]} episodes")
-        state = train(config, data)
-        if checkpoints.latest_step(config.out / "fit") != config.steps:
-            save_state(config, state, config.steps)
-        params = bundle.build(
-            state.weights, state.hazard, tables, recorded, config.rows, config.slots
-        )
+def judge(config: WorldModelConfig, weights: dict, recorded: list[list[Recording]], picture: Path) -> dict:
+    """Fidelity on hours it has not seen, with a picture of them."""
+    test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
+    # The test hours may fly routes that no training hour did: their tables hold both.
+    joined = [labels.airport_of([*a, *b]) for a, b in zip(recorded, test.values(), strict=True)]
+    unseen = [r[len(a) :] for a, (_, r) in zip(recorded, joined, strict=True)]
+    tables = [airport for airport, _ in joined]
+    held_out = dict(zip(config.airports, zip(tables, unseen, strict=True), strict=True))
+    brief = eval_wm.brief(eval_wm.judge(weights, held_out))
+    overlay.draw(weights, held_out, picture)
+    return brief
+
+
+def run(config: WorldModelConfig) -> dict:
+    """Load, train, save, judge; returns fidelity by airport."""
+    begin = time.perf_counter()
+    recorded = load_recordings(config.data or (SHIPPED / "train",), config.airports, "train")
+    merged = [labels.airport_of(r) for r in recorded.values()]
+    tables, recorded = [a for a, _ in merged], [r for _, r in merged]
+    data = training_data(tables, recorded, config.members, config.seed)
+    print(f"{len(data.episode):,} aircraft-steps of {data.bootstrap.shape[1]} episodes")
+    known_by = fingerprint(data)
+    with training.hold(config.out, model_config(config) | {"data": known_by}, config.steps, "step") as folder:
+        folder.write_config(config)
+        state = train(config, data, folder)
+        params = bundle.build(state.weights, state.hazard, tables, recorded, config.rows, config.slots)
         seeds = {i: sorted(r.seed for r in rs) for i, rs in zip(config.airports, recorded, strict=True)}
-        metadata = {"data_fingerprint": fingerprint(data), "seeds": seeds}
-        bundle.save_bundle(config.out / "model", params, run_config(config), metadata)
-        draw(config)
-        test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
-        # The test hours may fly routes that no training hour did: their tables hold both.
-        joined = [labels.airport_of([*a, *b]) for a, b in zip(recorded, test.values(), strict=True)]
-        unseen = [r[len(a) :] for a, (_, r) in zip(recorded, joined, strict=True)]
-        tables = [airport for airport, _ in joined]
-        held_out = dict(zip(config.airports, zip(tables, unseen, strict=True), strict=True))
-        brief = eval_wm.brief(eval_wm.judge(state.weights, held_out))
-        overlay.draw(state.weights, held_out, config.out / "overlay.png")
-        runs.write_results(
-            config.out, {"fidelity": brief, "seconds": time.perf_counter() - begin, "seeds": seeds}
+        metadata = {"data_fingerprint": known_by, "seeds": seeds}
+        asked = model_config(config)
+        training.replace_folder(
+            folder.path / "model", lambda path: bundle.save_bundle(path, params, asked, metadata)
         )
-        eval_wm.show(brief)
+        draw(folder)
+        brief = judge(config, state.weights, recorded, folder.path / "overlay.png")
+        seconds = time.perf_counter() - begin
+        folder.write_results({"fidelity": brief, "seconds": seconds, "seeds": seeds})
+    return brief
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train, and print the fidelity."""
+    config = cli.parse_preset(WorldModelConfig, PRESETS, argv)
+    with training.ends(dataset.DataError):
+        brief = run(config)
+    eval_wm.show(brief)
 
 
 if __name__ == "__main__":

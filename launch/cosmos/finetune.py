@@ -1,9 +1,8 @@
 """`finetune`: train a model, whole or by adapters, on a folder of clips with actions.
 
-    python -m launch.cosmos finetune --data clips --vae vae --init converted --directory runs/cosmos
-    python -m launch.cosmos finetune --data clips --vae vae --init converted --directory runs/cosmos --resume
+    python -m launch.cosmos finetune --data clips --vae vae --init converted --out runs/cosmos
 
-The run folder receives
+The same command goes on where it stopped. The run folder receives
 
     config.json       what was asked for
     metrics.jsonl     one line per step (loss, gradient norms, samples/s, TFLOP/s and MFU per device), and one
@@ -16,11 +15,9 @@ The run folder receives
 """
 
 import json
-import math
-import os
-import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +27,10 @@ from jax.experimental import multihost_utils
 
 from configs import cli
 from configs.cosmos import Finetune
-from launch.cosmos.run import FinetuneError, Run, make
+from launch.cosmos.run import Run, make
 from launch.cosmos.samples import Judge
-from launch.shared import parallel, runs
+from launch.shared import parallel, runs, training
+from launch.shared.training import Folder
 from wm.cosmos.networks import lora
 from wm.cosmos.training import cost
 from wm.cosmos.training.train import TrainState
@@ -40,69 +38,92 @@ from wm.cosmos.weights import models
 from wm.store import checkpoints
 from wm.store.provenance import write_json
 
+NOT_FINITE = "lower --optimizer.learning-rate and choose another --out"
 
-def train(config: Finetune) -> tuple[dict, Judge]:
+
+def train(asked: Finetune) -> tuple[dict, Judge]:
     """The whole run; returns and writes its results, where there are several hosts on the first alone.
 
     The judge is given back as well: what it compiled serves further questions about the model.
     """
-    saved = saved_step(config)
-    run, first_state = make(config)
-    state, frozen = first_state()
-    done = 0
-    if saved is not None:
-        state, done = restore(run, state), saved
-    lines = open_log(run, saved)
-    judge = Judge(run)
-    update, clock = run.compiled(), Clock(run)
-    total = config.epochs * run.steps_per_epoch
+    run, first_state = make(asked)
+    judge, total = Judge(run), asked.epochs * run.steps_per_epoch
+    with training.hold(asked.out, run.record(), total, "step") as folder:
+        folder.write_config(asked)
+        if jax.process_index() == 0:
+            write_json(asked.out / "normaliser.json", asdict(run.normaliser))
+        state, frozen = first_state()
+        if folder.begun:
+            state = restored(run, folder, state)
+        state = learn(run, folder, judge, state, frozen)
+        return (finish(run, folder, state, frozen) if jax.process_index() == 0 else {}), judge
 
-    def log(line: dict) -> None:
-        check_finite(line)
-        lines.write(json.dumps(line) + "\n")
-        lines.flush()
 
-    with lines, runs.progress(total, "step", done) as bar:
+def learn(run: Run, folder: Folder, judge: Judge, state: TrainState, frozen: Any) -> TrainState:
+    """Every step that is left."""
+    epoch_steps, update, clock = run.steps_per_epoch, run.compiled(), Clock(run, spent_before(folder))
+    # A line of a whole epoch has the number of the step after it.
+    keep = lambda line: line["step"] < folder.done + ("loss" not in line)  # noqa: E731
+    with folder.log(keep, NOT_FINITE) as log, runs.progress(folder.total, "step", folder.done) as bar:
 
         def report(step: int, metrics: dict) -> None:
             line = clock.line(step, metrics)
-            log(line)
+            log.write(line)
             speed = {"TFLOP/s": f"{line['tflops']:.3g}"} if "tflops" in line else {}
             bar.set_postfix({"loss": f"{line['loss']:.4f}", **speed}, refresh=False)
             bar.update()
 
-        for epoch in range(done // run.steps_per_epoch, config.epochs):
+        begun, within = divmod(folder.done, epoch_steps)
+        over = clock.spent(run.config.minutes) and not within
+        for epoch in range(begun, begun if over else run.config.epochs):
             clock.start()
             behind = None  # the step before the newest is waited for, so that the device always has work
-            for step, (batch, keys) in enumerate(run.batches(epoch), epoch * run.steps_per_epoch):
+            first = epoch * epoch_steps + within
+            for done, (batch, keys) in enumerate(run.batches(epoch, within), first + 1):
                 state, _, metrics = update(state, batch, keys, frozen)
                 if behind is not None:
                     report(*behind)
-                behind = step, metrics
+                behind = done - 1, metrics
+                if done % epoch_steps and _look(done) and folder.asked_to_stop():
+                    report(*behind)
+                    folder.checkpoint(done, True, partial(save, run, folder, clock, state, done))
             report(*behind)
-            last = epoch + 1 == config.epochs or clock.spent(config.minutes)
-            if last or (epoch + 1) % config.save_every == 0:
-                log(judged(run, judge, state, frozen, epoch))
-                save(run, state, (epoch + 1) * run.steps_per_epoch)
-            if last:
+            within, done = 0, (epoch + 1) * epoch_steps
+            over = done == folder.total or clock.spent(run.config.minutes)
+            due = over or (epoch + 1) % run.config.save_every == 0
+            if due:
+                log.write(judged(run, judge, state, frozen, epoch))
+            folder.checkpoint(done, due, partial(save, run, folder, clock, state, done))
+            if over:
                 break
-    return (finish(run, state, frozen, clock) if jax.process_index() == 0 else {}), judge
+    return state
+
+
+def _look(step: int) -> bool:
+    """Whether to ask for signals after a step: on several hosts every tenth time, since they wait for it."""
+    return jax.process_count() == 1 or step % 10 == 0
 
 
 class Clock:
     """Times steps from one result to the next and adds speed to their metrics."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, before: float):
+        """`before`: seconds of training of earlier starts."""
         self.run, self.device = run, jax.local_devices()[0]
         self.peak = cost.peak_flops(self.device.device_kind)
-        self.seconds: list[float] = []
+        self.before = before
         self._last, self._compiled = 0.0, 0.0
 
+    @property
+    def seconds(self) -> float:
+        """Of training, of all starts; each counts from when its first step was compiled and done."""
+        return self.before + (time.perf_counter() - self._compiled if self._compiled else 0.0)
+
     def spent(self, minutes: float | None) -> bool:
-        """Whether so much time has passed since all was compiled; all hosts get the first one's answer."""
+        """Whether training took so long; all hosts get the first one's answer."""
         if minutes is None:
             return False
-        over = time.perf_counter() - self._compiled >= 60 * minutes
+        over = self.seconds >= 60 * minutes
         return bool(multihost_utils.broadcast_one_to_all(over)) if jax.process_count() > 1 else over
 
     def start(self) -> None:
@@ -115,7 +136,6 @@ class Clock:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         if self._compiled:  # the first step compiles
-            self.seconds.append(seconds)
             tflops = self.run.flops / seconds / 1e12
             line |= {"seconds": seconds, "samples_per_s": self.run.batch / seconds, "tflops": tflops}
             if self.peak:
@@ -131,102 +151,70 @@ def judged(run: Run, judge: Judge, state: TrainState, frozen: Any, epoch: int) -
     variables = run.trainer.variables(*_alone(run, (_best(state), frozen)))
     line = {"step": (epoch + 1) * run.steps_per_epoch, "epoch": epoch, **judge.losses(variables)}
     if jax.process_index() == 0:
-        judge.picture(variables, run.config.directory / f"epoch-{epoch + 1:04d}.png")
+        judge.picture(variables, run.config.out / f"epoch-{epoch + 1:04d}.png")
     return line
 
 
-def save(run: Run, state: TrainState, step: int) -> None:
-    """Everything that a resumed run needs."""
-    metadata = {"data_fingerprint": run.data.fingerprint}
-    checkpoints.save(
-        run.config.directory / "resume", step, _alone(run, state), run.record(), metadata, keep=1
-    )
+def save(run: Run, folder: Folder, clock: Clock, state: TrainState, step: int) -> None:
+    """Everything that a later start needs."""
+    metadata = {
+        "data_fingerprint": run.data.fingerprint,
+        "seconds": clock.seconds,
+        training.ALL_DEVICES: run.batch,
+    }
+    folder.save(step, _alone(run, state), metadata)
 
 
-def restore(run: Run, fresh: TrainState) -> TrainState:
-    """The newest checkpoint's state. The configuration must be the same."""
-    shapes = jax.eval_shape(lambda: fresh)
-    folder = run.config.directory / "resume"
-    return run.place(checkpoints.restore(folder, shapes, config=run.record()))
+def spent_before(folder: Folder) -> float:
+    """Seconds of training of the starts before this one."""
+    if not folder.begun:
+        return 0.0
+    return checkpoints.load_metadata(folder.path / training.RESUME, folder.saved).get("seconds", 0.0)
 
 
-def saved_variables(config: Finetune) -> tuple[Judge, dict, dict]:
+def restored(run: Run, folder: Folder, fresh: TrainState) -> TrainState:
+    """The newest checkpoint's state, on the devices."""
+    return run.place(folder.restore(jax.eval_shape(lambda: fresh)))
+
+
+def saved_variables(asked: Finetune) -> tuple[Judge, dict, dict]:
     """A finished run's judge, and its variables twice: their running mean, and as the last step left them.
 
     Adapters are beside the kernels that they adapt.
     """
-    run, first_state = make(config)
+    run, first_state = make(asked)
     state, frozen = first_state()
-    state = restore(run, state)
+    with training.hold(asked.out, run.record(), asked.epochs * run.steps_per_epoch, "step") as folder:
+        state = restored(run, folder, state)
     mean, last = (run.trainer.variables(*_alone(run, (x, frozen))) for x in (_best(state), state.trained))
     return Judge(run), mean, last
 
 
-def saved_step(config: Finetune) -> int | None:
-    """Steps done by the run that goes on; None for a new one.
-
-    A run that ended before its first checkpoint left nothing to go on from: a new one takes its place.
-
-    Raises:
-      FinetuneError: nothing to resume, or a run in the directory already.
-    """
-    saved = checkpoints.latest_step(config.directory / "resume")
-    if not config.resume and saved is not None:
-        raise FinetuneError(f"{config.directory} holds a run; add --resume or choose another directory")
-    if config.resume and saved is None:
-        raise FinetuneError(f"{config.directory} has no checkpoint to resume; start it without --resume")
-    return saved
-
-
-def open_log(run: Run, saved: int | None):
-    """metrics.jsonl for appending; on resuming, without the lines of steps that were never saved."""
-    directory = run.config.directory
-    parallel.wait_for_all("looked for an earlier run")
-    if jax.process_index() > 0:
-        return open(os.devnull, "w")
-    directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "config.json", cli.to_json(run.config))
-    write_json(directory / "normaliser.json", asdict(run.normaliser))
-    if saved is None:
-        return (directory / "metrics.jsonl").open("w")
-    done = saved // run.steps_per_epoch
-    return runs.reopen_log(directory / "metrics.jsonl", lambda line: line["epoch"] < done)
-
-
-def check_finite(line: dict) -> None:
-    """Raises FinetuneError where a metric isn't a number."""
-    for name, value in line.items():
-        if not math.isfinite(value):
-            raise FinetuneError(
-                f"{name} is {value} in step {line['step']}; lower --optimizer.learning-rate, then --resume"
-            )
-
-
-def finish(run: Run, state: TrainState, frozen: Any, clock: Clock) -> dict:
+def finish(run: Run, folder: Folder, state: TrainState, frozen: Any) -> dict:
     """The model's folder, curves.png and results.json."""
-    directory = run.config.directory
     variables = run.trainer.variables(*_alone(run, (_best(state), frozen)))
     metadata = {"data_fingerprint": run.data.fingerprint}
-    params = jax.device_get(lora.merge(variables))
-    shutil.rmtree(directory / "model", ignore_errors=True)  # of this run when it had ended early
-    models.save(directory / "model", run.model, params, np.asarray(run.clips.context), metadata)
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    params, context = jax.device_get(lora.merge(variables)), np.asarray(run.clips.context)
+    training.replace_folder(
+        folder.path / "model", lambda path: models.save(path, run.model, params, context, metadata)
+    )
+    lines = folder.lines()
     steps = [line for line in lines if "loss" in line]
     epochs = [line for line in lines if "loss" not in line]
-    draw(steps, epochs, directory / "curves.png")
-    seconds = float(np.median(clock.seconds)) if clock.seconds else None
-    results = {
-        **runs.provenance(),
-        "steps": len(steps),
-        "loss": float(np.mean([line["loss"] for line in steps[-max(1, len(steps) // 10) :]])),
-        **{name: value for name, value in epochs[-1].items() if name.startswith("held_out/")},
-        "seconds_per_step": seconds,
-        "tflops": run.flops / seconds / 1e12 if seconds else None,
-        "peak_gib": steps[-1].get("peak_gib"),
-        "trained_parameters": sum(x.size for x in jax.tree.leaves(state.trained)),
-    }
-    write_json(directory / "results.json", results)
-    return results
+    draw(steps, epochs, folder.path / "curves.png")
+    timed = [line["seconds"] for line in steps if "seconds" in line]
+    seconds = float(np.median(timed)) if timed else None
+    return folder.write_results(
+        {
+            "steps": len(steps),
+            "loss": float(np.mean([line["loss"] for line in steps[-max(1, len(steps) // 10) :]])),
+            **{name: value for name, value in epochs[-1].items() if name.startswith("held_out/")},
+            "seconds_per_step": seconds,
+            "tflops": run.flops / seconds / 1e12 if seconds else None,
+            "peak_gib": steps[-1].get("peak_gib"),
+            "trained_parameters": sum(x.size for x in jax.tree.leaves(state.trained)),
+        }
+    )
 
 
 def draw(steps: list[dict], epochs: list[dict], path: Path) -> None:
@@ -266,8 +254,8 @@ def _alone(run: Run, tree: Any) -> Any:
 
 def main(argv: list[str]) -> None:
     """Train, and print the figures of the end of the run."""
-    config = cli.parse(Finetune, argv)
-    with runs.one_line_errors(ValueError, OSError, checkpoints.CheckpointError):
-        results, _ = train(config)
+    asked = cli.parse(Finetune, argv)
+    with training.ends():
+        results, _ = train(asked)
     if results:
         print(json.dumps({k: v for k, v in results.items() if isinstance(v, int | float)}, indent=2))

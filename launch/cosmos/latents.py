@@ -61,7 +61,7 @@ def prepare(config: Finetune, model: ModelConfig, vae_params: Any) -> Latents:
         _say(line)
     shape = Shape(*size, clips.read(paths[0]).actions.shape[1])
     fingerprint = clips.fingerprint(paths, str(cli.to_json(model.vae)), params_hash(vae_params), str(shape))
-    places = [config.latents] if config.latents else [data / clips.LATENTS, config.directory / clips.LATENTS]
+    places = [config.latents] if config.latents else [data / clips.LATENTS, config.out / clips.LATENTS]
     folder = next((place / fingerprint for place in places if (place / fingerprint).is_dir()), None)
     if folder is None:
         folder = writable(places) / fingerprint

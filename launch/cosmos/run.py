@@ -1,5 +1,6 @@
 """What a fine-tuning run of a Cosmos model is made of: model, clips, trainer, and where its arrays lie."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from configs import cli
 from configs.cosmos import Finetune
 from launch.cosmos.latents import Coder, Latents, part_of, prepare
-from launch.shared import parallel
+from launch.shared import parallel, training
 from wm.cosmos.networks import dit, lora
 from wm.cosmos.networks.config import ActionConfig, ModelConfig, resolve
 from wm.cosmos.training import cost
@@ -22,20 +23,25 @@ from wm.cosmos.training.objective import Clips
 from wm.cosmos.training.shortcut import ShortcutConfig
 from wm.cosmos.training.train import Batch, Trainer, TrainState
 from wm.cosmos.weights import models, text_embedding
+from wm.store import checkpoints
 
 # Parameters that a checkpoint may lack or have for another number of actions; they are then made anew.
 NEW = ("action/", "step_")
 
 
-class FinetuneError(ValueError):
+class FinetuneError(training.TrainingError):
     """The run can't start or go on; one line with cause and remedy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What stays the same throughout."""
+    """What stays the same throughout.
+
+    `config` has the sizes of the devices that there are; `asked` those that were asked for.
+    """
 
     config: Finetune
+    asked: Finetune
     model: ModelConfig
     clips: Clips
     trainer: Trainer
@@ -65,12 +71,17 @@ class Run:
         return 3 * cost.forward_flops(self.model, *size, self.config.batch)
 
     def record(self) -> dict:
-        """The configuration as plain JSON. What may differ on resuming is left out."""
-        asked = cli.to_json(self.config)
-        for name in ("directory", "latents", "resume", "save_every", "minutes"):
+        """What every start of the run has to share: the configuration, its inputs by their content."""
+        asked = cli.to_json(self.asked)
+        for name in ("out", "latents", "save_every", "minutes", "devices", "backend"):
             del asked[name]
-        data = {"data": self.data.fingerprint, "devices": self.devices * jax.process_count()}
-        return {**asked, **data, "model": cli.to_json(self.model), "normaliser": asdict(self.normaliser)}
+        inputs = {"data": self.data.fingerprint, "vae": checkpoints.fingerprint(self.asked.vae)}
+        if self.asked.init is not None:
+            inputs["init"] = checkpoints.fingerprint(self.asked.init)
+        if self.asked.context is not None:
+            inputs["context"] = hashlib.sha256(self.asked.context.read_bytes()).hexdigest()
+        made = {"model": cli.to_json(self.model), "normaliser": asdict(self.normaliser)}
+        return {**asked, **inputs, **made}
 
     def place(self, tree: Any) -> Any:
         """Whole on every device, or in parts."""
@@ -100,13 +111,14 @@ class Run:
             yield tuple(parallel.split(x, self.devices) for x in (batch, parallel.host_rows(keys)))
 
 
-def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
+def make(asked: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
     """The run, and what makes its first train state and frozen variables, on the devices.
 
     Raises:
       FinetuneError, ClipError, ValueError: what can't be trained, and why.
     """
-    devices = len(parallel.devices(config.devices))
+    devices = len(parallel.devices(asked.devices))
+    config = replace(asked, batch=_batch(asked, devices))
     if jax.process_count() > 1 and (config.backend == "fsdp" or config.devices is not None):
         raise FinetuneError("on several hosts leave out --devices and take --backend pmap or shard_map")
     coder, start = models.load(config.vae), _start(config)
@@ -116,6 +128,7 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
     clips = Clips(_network(model, config), _context(config, start), config.given, model.parametrisation)
     run = Run(
         config=config,
+        asked=asked,
         model=model,
         clips=clips,
         trainer=_trainer(config, clips, len(data), devices),
@@ -131,6 +144,12 @@ def make(config: Finetune) -> tuple[Run, Callable[[], tuple[TrainState, Any]]]:
             "lower --batch or --holdout"
         )
     return run, lambda: first_state(run, start.params)
+
+
+def _batch(asked: Finetune, devices: int) -> int:
+    """Clips of each device and step: as asked for, or its share of what an earlier start had."""
+    fits = lambda size: size % asked.optimizer.accumulate == 0  # noqa: E731
+    return training.per_device(asked.out, asked.batch, devices * jax.process_count(), "clips of a step", fits)
 
 
 def first_state(run: Run, params: dict) -> tuple[TrainState, Any]:

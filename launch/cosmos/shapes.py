@@ -154,7 +154,7 @@ def finetune_config(config: Shapes) -> Finetune:
     return Finetune(
         data=config.out / "clips",
         vae=config.out / "vae",
-        directory=config.out / "run",
+        out=config.out / "run",
         model=config.model,
         frames=config.frames,
         height=config.size,
@@ -165,7 +165,6 @@ def finetune_config(config: Shapes) -> Finetune:
         shortcut_share=config.shortcut_share,
         remat="none",
         devices=1,
-        resume=begun(config.out / "run"),
         minutes=config.minutes,
         save_every=config.epochs,
         holdout=config.test,
@@ -205,12 +204,13 @@ def learn(config: Shapes) -> dict[str, Any]:
     stage("clips", make_clips, config, world, config.out / "clips")
     stage("vae", train_vae, config, model, config.out / "clips", config.out / "vae")
     options = finetune_config(config)
+    begun_before = begun(options.out)
     results, _ = stage("training", train, options)
     trained |= results
     judge, *variables = saved_variables(options)
     found, videos = stage("judging", measure, config, world, judge, *variables)
     minutes = (time.perf_counter() - begin) / 60
-    if not options.resume:
+    if not begun_before:
         found["shapes_minutes"] = records.Figure(minutes, minutes, minutes, "min", 1)
     save_grid(config.out / "drawn.png", *videos.values(), clips=4)
     store(found)

@@ -48,7 +48,7 @@ def by_heart(config: Shapes, options: Finetune, world: World) -> dict[str, recor
     asked = replace(
         options,
         data=config.out / "few",
-        directory=config.out / "few-run",
+        out=config.out / "few-run",
         epochs=FEW_STEPS,
         save_every=FEW_STEPS,
         batch=FEW,
@@ -56,10 +56,9 @@ def by_heart(config: Shapes, options: Finetune, world: World) -> dict[str, recor
         pictures=2,
         minutes=None,
         shortcut_share=0.0,
-        resume=begun(config.out / "few-run"),
     )
     _, judge = train(asked)
-    params = models.load(asked.directory / "model").params
+    params = models.load(asked.out / "model").params
     rows, truth = np.arange(FEW), np.load(config.out / "clips" / "truth.npy")[:FEW]
     everything = replace(world, shapes=world.all, drifters=0)
     run = judge.run
@@ -83,7 +82,7 @@ def opposite(config: Shapes, options: Finetune, world: World, judge: Judge) -> d
     asked = replace(
         options,
         data=folder,
-        directory=config.out / "opposite-run",
+        out=config.out / "opposite-run",
         init=config.out / "run" / "model",
         mode="lora",
         lora=ADAPTERS,
@@ -91,14 +90,14 @@ def opposite(config: Shapes, options: Finetune, world: World, judge: Judge) -> d
         save_every=OPPOSITE_EPOCHS,
         minutes=None,
     )
-    cut = replace(asked, directory=config.out / "opposite-cut")
-    train(replace(asked, resume=begun(asked.directory)))
-    if not begun(cut.directory):
-        train(replace(cut, minutes=1e-9, resume=False))
-    train(replace(cut, resume=True))
+    cut = replace(asked, out=config.out / "opposite-cut")
+    train(asked)
+    if not begun(cut.out):
+        train(replace(cut, minutes=1e-9))
+    train(cut)
     adapted, adapters, _ = saved_variables(asked)
     before = {"params": models.load(config.out / "run" / "model").params}
-    merged = {"params": models.load(asked.directory / "model").params}
+    merged = {"params": models.load(asked.out / "model").params}
     truth = np.load(config.out / "clips" / "truth.npy")[judge.rows]
 
     def error(judge: Judge, variables: dict, actions: np.ndarray) -> records.Figure:
@@ -113,7 +112,7 @@ def opposite(config: Shapes, options: Finetune, world: World, judge: Judge) -> d
         "shapes_position_error_opposite_before": error(judge, before, own.normaliser(raw)),
         "shapes_position_error_opposite_adapters": error(adapted, adapters, meant),
         "shapes_position_error_opposite_merged": error(adapted, merged, meant),
-        "shapes_resumed_arrays_identical": identical(asked.directory, cut.directory),
+        "shapes_resumed_arrays_identical": identical(asked.out, cut.out),
     }
 
 

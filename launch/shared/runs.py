@@ -99,7 +99,9 @@ def reopen_log(path: Path, keep: Callable[[dict], bool]) -> TextIO:
         with suppress(json.JSONDecodeError):
             if keep(json.loads(line)):
                 kept.append(f"{line}\n")
-    path.write_text("".join(kept), encoding="utf-8")
+    fresh = path.with_name(f".{path.name}.new")  # the old one stays whole until the new one is
+    fresh.write_text("".join(kept), encoding="utf-8")
+    fresh.replace(path)
     return path.open("a", encoding="utf-8")
 
 

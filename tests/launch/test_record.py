@@ -16,11 +16,16 @@ import pytest
 
 from collect import dataset, store
 from collect.validate import validate
-from configs.recording import RecordingConfig, Wind
-from launch.record import CPU_ONLY, Stopped, configuration, jobs_of, main, root_of, terminate, watch
+from configs import cli
+from configs.recording import PLANS, RecordingConfig, Wind
+from launch.record import CPU_ONLY, Stopped, jobs_of, main, root_of, terminate, watch
 from launch.shared import runs
 
 ROOT = Path(__file__).parents[2]
+
+
+def planned(*argv):
+    return cli.parse_preset(RecordingConfig, PLANS, argv, "plan")
 
 
 def report_of(directory):
@@ -127,11 +132,11 @@ def test_episodes_mix_airports_policies_traffic_and_wind():
 
 
 def test_the_plans_are_what_they_say():
-    seed = configuration(["seed", "--minutes", "5", "--out", "elsewhere"])
+    seed = planned("seed", "--minutes", "5", "--out", "elsewhere")
     assert (seed.minutes, seed.out, seed.picture_px) == (5.0, Path("elsewhere"), 512)
     jobs = list(jobs_of(seed, dict.fromkeys(seed.policies, "")))
     assert Counter(job.policy for job in jobs) == {"random": 50, "expert": 50}
-    model = configuration(["world-model"])
+    model = planned("world-model")
     jobs = list(jobs_of(model, dict.fromkeys(model.policies, "")))
     hours = Counter()
     for job in jobs:
@@ -144,7 +149,7 @@ def test_the_plans_are_what_they_say():
 
 def test_an_unknown_plan_names_the_known_ones(capsys):
     with pytest.raises(SystemExit):
-        configuration(["sead"])
+        planned("sead")
     assert "plan 'sead' must be one of seed, world-model" in capsys.readouterr().err
 
 

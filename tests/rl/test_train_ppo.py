@@ -1,4 +1,4 @@
-"""The training command: run folder, resuming, policies from it, and errors."""
+"""The training command: run folder, going on, policies from it, and errors."""
 
 import dataclasses
 import json
@@ -12,10 +12,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs.ppo import CARTPOLE
+from configs.ppo import CARTPOLE, PPOTraining
 from launch import train_ppo
-from launch.train_ppo import Arguments, TrainingError, prepare, restore, train
+from launch.shared import training
+from launch.shared.training import TrainingError
+from launch.train_ppo import prepare, restore, train
 from rl.policy import load_policy
+from tests.launch import programs
+from wm.store import checkpoints, lock
 
 # Four chunks of 2 updates on two devices; checkpoints after the second and the last.
 TINY = dataclasses.replace(
@@ -23,15 +27,31 @@ TINY = dataclasses.replace(
 )
 
 
-def arguments(directory, **changes):
+def arguments(out, **changes):
     given = {"env": "CartPole-v1", "devices": 2, "save_every": 2, "ppo": TINY, **changes}
-    return Arguments(directory=directory, **given)
+    return PPOTraining(out=out, **given)
+
+
+def end_of(out, **changes):
+    """State and environments of a run's newest checkpoint."""
+    run = prepare(arguments(out, **changes))
+    with training.hold(out, run.record(), run.chunks, "chunk") as folder:
+        return restore(run, folder)
+
+
+def assert_equal_bits(one, other):
+    for a, b in zip(*(jax.tree.leaves(x) for x in (one, other)), strict=True):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("ppo") / "run"
-    return directory, train(prepare(arguments(directory)))
+    """A whole run; programs compiled once serve all runs."""
+    root = tmp_path_factory.mktemp("ppo")
+    with programs.kept_in(root / "cache"):
+        yield root / "run", train(prepare(arguments(root / "run")))
 
 
 def test_a_run_leaves_its_records(finished):
@@ -48,38 +68,82 @@ def test_a_run_leaves_its_records(finished):
     assert json.loads((directory / "config.json").read_text())["ppo"]["num_envs"] == 4
 
 
-def train_until_killed(directory, monkeypatch):
-    """A run that is killed during the third chunk, after the checkpoint of the second."""
-    original = train_ppo.check_finite
+def train_until_killed(out, monkeypatch, chunk=2):
+    """A run that is killed when it writes the line of a chunk; the third comes after a checkpoint."""
+    original = training.Log.write
 
-    def killed_in_the_third_chunk(line):
-        if line["chunk"] == 2:
+    def killed(log, line):
+        if line["chunk"] == chunk:
             raise KeyboardInterrupt
-        original(line)
+        original(log, line)
 
-    monkeypatch.setattr(train_ppo, "check_finite", killed_in_the_third_chunk)
+    monkeypatch.setattr(training.Log, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(prepare(arguments(directory)))
+        train(prepare(arguments(out)))
     monkeypatch.undo()
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(finished, tmp_path, monkeypatch):
-    whole, _ = finished
-    directory = tmp_path / "run"
-    train_until_killed(directory, monkeypatch)
-    train(prepare(arguments(directory, resume=True)))
-    assert (directory / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
-    ends = [restore(prepare(arguments(folder, resume=True))) for folder in (whole, directory)]
-    assert [end[2] for end in ends] == [4, 4]
-    for a, b in zip(*(jax.tree.leaves(end[:2]) for end in ends), strict=True):
-        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+@pytest.mark.parametrize("where", ["in the third chunk", "between policy and checkpoint"])
+def test_the_same_command_goes_on_to_the_same_end_bit_for_bit(finished, tmp_path, monkeypatch, where):
+    whole, out = finished[0], tmp_path / "run"
+    if where == "in the third chunk":
+        train_until_killed(out, monkeypatch)
+    else:
+        monkeypatch.setattr(training.Folder, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(prepare(arguments(out)))
+        assert checkpoints.latest_step(out / "policy") == 2
+        monkeypatch.undo()
+    train(prepare(arguments(out)))
+    assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert [checkpoints.latest_step(folder / "resume") for folder in (whole, out)] == [4, 4]
+    assert_equal_bits(end_of(whole), end_of(out))
+
+
+def test_a_finished_run_says_so_and_writes_its_results_again(finished, capsys):
+    out, results = finished
+    (out / "curves.png").unlink()
+    again = train(prepare(arguments(out)))
+    assert f"{out} is finished, 4 of 4 chunks" in capsys.readouterr().err
+    assert (out / "curves.png").exists()
+    for name in ("figures", "total_steps", "steps_per_second"):
+        assert again[name] == results[name]
+
+
+def test_a_run_stops_where_it_is_told_and_goes_on_without_that(finished, tmp_path):
+    """The learning rate falls as in the whole run, so that what follows equals it."""
+    whole, out = finished[0], tmp_path / "run"
+    steps = TINY.total_steps // 4 + 1
+    assert train(prepare(arguments(out, stop_after_steps=steps)))["total_steps"] == TINY.total_steps // 2
+    assert checkpoints.latest_step(out / "policy") == 2
+    train(prepare(arguments(out)))
+    assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def stopped_half_way(finished, tmp_path):
+    out = tmp_path / "run"
+    train(prepare(arguments(out, stop_after_steps=TINY.total_steps // 2)))
+    return out
+
+
+def test_a_run_goes_on_with_the_devices_that_there_are(finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    train(prepare(arguments(out, stop_after_steps=TINY.total_steps // 2)))
+    fault = r"shares 8 environments .* which 3 can't: use 2 or 4 \(--devices\)"
+    with pytest.raises(TrainingError, match=fault):
+        prepare(arguments(out, devices=3))
+    results = train(prepare(arguments(out, devices=1)))
+    assert "has 8 environments; each of the 1 devices here takes 8 of them" in capsys.readouterr().err
+    assert results["total_steps"] == TINY.total_steps
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["total_steps"] for line in lines] == [(n + 1) * TINY.total_steps // 4 for n in range(4)]
+    _, carry = end_of(out)  # which the two devices of before take again
+    assert carry.discounted.shape == (2, 4)
 
 
 def test_the_policy_of_a_run_plays_as_it_did_in_training(finished):
     directory, _ = finished
-    state, _, _ = restore(prepare(arguments(directory, resume=True)))
+    state, _ = end_of(directory)
     policy, params = load_policy(directory / "policy")
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(state.policy), strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
@@ -94,7 +158,6 @@ def test_the_policy_of_a_run_plays_as_it_did_in_training(finished):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"resume": True}, "no checkpoint to resume"),
         ({"env": "NoSuchEnvironment-v9"}, "no environment called 'NoSuchEnvironment-v9'"),
         ({"devices": 99}, "99 devices asked for"),
     ],
@@ -104,9 +167,33 @@ def test_what_cannot_start_says_why(tmp_path, changes, message):
         train(prepare(arguments(tmp_path / "run", **changes)))
 
 
-def test_an_existing_run_is_not_overwritten(finished):
-    with pytest.raises(TrainingError, match="holds a run already"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ppo": dataclasses.replace(TINY, gamma=0.9, clip=0.1)}, r"with ppo.gamma = 0.99, .* has 0.9: use"),
+        ({"env": "Acrobot-v1"}, "with env = CartPole-v1, this command has Acrobot-v1: use the same, or"),
+    ],
+)
+def test_a_run_of_another_configuration_is_refused_by_its_first_difference(finished, changes, message):
+    with pytest.raises(TrainingError, match=message):
+        train(prepare(arguments(finished[0], **changes)))
+
+
+def test_two_processes_cannot_train_in_one_folder(finished):
+    with (
+        lock.hold(finished[0]),
+        pytest.raises(TrainingError, match=f"another process trains in {finished[0]}: wait"),
+    ):
         train(prepare(arguments(finished[0])))
+
+
+def test_a_file_system_without_locks_is_noted(finished, monkeypatch, capsys):
+    def no_locks(folder):
+        raise lock.NoLocks(f"the file system of {folder} does not lock files")
+
+    monkeypatch.setattr(lock, "hold", no_locks)
+    train(prepare(arguments(finished[0])))
+    assert "does not lock files; going on without" in capsys.readouterr().err
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_gives_way(tmp_path):
@@ -119,7 +206,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_gives_way(tmp_path):
 
 def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys):
     """A learning rate of 1e38 overflows float32 in the first update."""
-    command = ["train_ppo", "--directory", str(tmp_path / "run"), "--env", "CartPole-v1", "--devices", "1"]
+    command = ["train_ppo", "--out", str(tmp_path / "run"), "--env", "CartPole-v1", "--devices", "1"]
     sizes = ["num-envs", "4", "rollout-length", "8", "minibatches", "1", "epochs", "3", "chunk", "2"]
     for name, value in zip(sizes[::2], sizes[1::2], strict=True):
         command += [f"--ppo.{name}", value]
@@ -135,7 +222,7 @@ def test_not_a_number_stops_the_run_with_one_line(tmp_path, monkeypatch, capsys)
 
 def test_a_mistyped_option_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        train_ppo.main(["--directory", str(tmp_path / "run"), "--ppo.num-env", "4"])
+        train_ppo.main(["--out", str(tmp_path / "run"), "--ppo.num-env", "4"])
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
@@ -163,9 +250,8 @@ def go_on_with_two_hosts(directory):
         "launch.train_ppo",
         "--env",
         "CartPole-v1",
-        "--resume",
     ]
-    command += ["--directory", str(directory), "--ppo.network.dtype", TINY.network.dtype]
+    command += ["--out", str(directory), "--ppo.network.dtype", TINY.network.dtype]
     for name in ("total_steps", "num_envs", "rollout_length", "epochs", "minibatches", "chunk"):
         command += [f"--ppo.{name.replace('_', '-')}", str(getattr(TINY, name))]
     for name in ("learning_rate", "gamma", "entropy_coef"):
@@ -206,11 +292,11 @@ def test_two_hosts_go_on_as_one_host_with_their_devices(finished, tmp_path, monk
         assert wanted.pop("phase") == found.pop("phase")
         assert found == pytest.approx(wanted, rel=1e-4, abs=1e-5)
     assert json.loads((directory / "results.json").read_text())["device"].startswith("2 x ")
-    ends = [restore(prepare(arguments(folder, resume=True))) for folder in (whole, directory)]
-    keys = [jax.random.key_data(carry.keys) for _, carry, _ in ends]
+    ends = [end_of(folder) for folder in (whole, directory)]
+    keys = [jax.random.key_data(carry.keys) for _, carry in ends]
     np.testing.assert_array_equal(*keys)
     assert len(np.unique(keys[0].reshape(-1, 2), axis=0)) == 2 * TINY.num_envs
     for a, b in zip(
-        *(jax.tree.leaves((state.policy, carry.observation)) for state, carry, _ in ends), strict=True
+        *(jax.tree.leaves((state.policy, carry.observation)) for state, carry in ends), strict=True
     ):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-4)

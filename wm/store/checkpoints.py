@@ -31,7 +31,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from wm.sector.traffic import SCHEMA_VERSION
-from wm.store.manifest import changed_file, missing_part, write_manifest
+from wm.store.manifest import changed_file, content_hash, missing_part, write_manifest
 from wm.store.provenance import git_commit, library_versions, write_json
 
 UNFINISHED = ".unfinished-"
@@ -143,6 +143,11 @@ def load_config(directory: Path | str, step: int | None = None) -> dict[str, Any
 def load_metadata(directory: Path | str, step: int | None = None) -> dict[str, Any]:
     """What is known about a step: "schema_version", "commit", "data_fingerprint" ... and the caller's own."""
     return _read_verified(_choose(Path(directory), step), "metadata.json")
+
+
+def fingerprint(directory: Path | str, step: int | None = None) -> str:
+    """SHA-256 of what a step holds, wherever it lies; None takes the step that `restore` would."""
+    return content_hash(_choose(Path(directory), step))
 
 
 # Which folder

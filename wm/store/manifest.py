@@ -52,6 +52,11 @@ def changed_file(folder: Path, only: str | None = None) -> str | None:
     return None
 
 
+def content_hash(folder: Path) -> str:
+    """SHA-256 of the manifest, and so of every file's name and content, wherever the folder lies."""
+    return _sha256(folder / MANIFEST)
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
 
