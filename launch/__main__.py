@@ -19,6 +19,7 @@ COMMANDS = {
     "train_wm": "learn the simulator from recordings",
     "eval_wm": "judge a simulator on hours it has not seen",
     "train_ppo": "train a controller in the simulator",
+    "check_training": "whether training that is killed goes on to the same end",
     "eval_policy": "let controllers play the real game or the simulator",
     "bench": "simulated decisions per second",
     "cosmos": "NVIDIA Cosmos: convert, fine-tune, generate",

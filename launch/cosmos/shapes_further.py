@@ -119,7 +119,7 @@ def opposite(config: Shapes, options: Finetune, world: World, judge: Judge) -> d
 def identical(whole: Path, cut: Path) -> records.Figure:
     """Share of the arrays of a run's newest checkpoint that another run's has to the bit."""
     step = checkpoints.latest_step(whole / "resume")
-    ours, theirs = (checkpoints.load_metadata(path / "resume", step)["leaves"] for path in (whole, cut))
-    same = [ours[name] == theirs.get(name) for name in ours]
+    ours, theirs = (checkpoints.load_leaves(path / "resume", step) for path in (whole, cut))
+    same = [name in theirs and ours[name].tobytes() == theirs[name].tobytes() for name in ours]
     share = float(np.mean(same))
     return records.Figure(share, share, share, "", len(same))

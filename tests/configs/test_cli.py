@@ -107,6 +107,40 @@ def test_parse_takes_the_arguments_of_the_process():
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "12\n"
 
 
+@dataclass(frozen=True)
+class Saves:
+    """A training command's options."""
+
+    out: Path = Path("runs")
+    save_every: int = 20
+
+
+@pytest.mark.parametrize("argv", [["--directory", "a"], ["--directory=a", "--save-every", "2"]])
+def test_an_option_by_its_old_name_names_the_new_one(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.parse(Saves, argv)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: --directory is now --out (--help lists the options)\n"
+
+
+def test_an_option_that_is_not_needed_any_more_is_noted(capsys):
+    assert cli.parse(Saves, ["--out", "a", "--resume"]) == Saves(out=Path("a"))
+    noted = "note: --resume is no longer needed: the same command goes on where it stopped\n"
+    assert capsys.readouterr().err == noted
+    with pytest.raises(SystemExit):  # a command that saves nothing never had it
+        cli.parse(Network, ["--resume"])
+
+
+def test_a_preset_is_named_first(capsys):
+    presets = {"often": Saves(save_every=1)}
+    assert cli.parse_preset(Saves, presets, ["often", "--out", "a"]) == Saves(Path("a"), 1)
+    assert cli.parse_preset(Saves, presets, ["--out", "a"]) == Saves(Path("a"))
+    with pytest.raises(SystemExit) as caught:
+        cli.parse_preset(Saves, presets, ["oftn"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "error: preset 'oftn' must be one of often\n"
+
+
 # JSON
 
 trains = st.builds(

@@ -18,7 +18,6 @@ from launch.shared import training
 from launch.shared.training import TrainingError
 from launch.train_ppo import prepare, restore, train
 from rl.policy import load_policy
-from tests.launch import programs
 from wm.store import checkpoints, lock
 
 # Four chunks of 2 updates on two devices; checkpoints after the second and the last.
@@ -48,10 +47,8 @@ def assert_equal_bits(one, other):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A whole run; programs compiled once serve all runs."""
-    root = tmp_path_factory.mktemp("ppo")
-    with programs.kept_in(root / "cache"):
-        yield root / "run", train(prepare(arguments(root / "run")))
+    directory = tmp_path_factory.mktemp("ppo") / "run"
+    return directory, train(prepare(arguments(directory)))
 
 
 def test_a_run_leaves_its_records(finished):

@@ -150,6 +150,24 @@ def fingerprint(directory: Path | str, step: int | None = None) -> str:
     return content_hash(_choose(Path(directory), step))
 
 
+def load_leaves(directory: Path | str, step: int | None = None) -> dict[str, np.ndarray]:
+    """Every array of a step by its name, random keys as their data; None takes the step that `restore` would.
+
+    Raises:
+      CheckpointError: nothing to read, or bytes have changed.
+    """
+    folder = _choose(Path(directory), step)
+    _verify(folder)
+    leaves = {}
+    for name, leaf in _read_json(folder / "metadata.json")["leaves"].items():
+        shape, dtype = tuple(leaf["shape"]), leaf["dtype"]
+        if implementation := KEY_IMPLEMENTATIONS.get(dtype):
+            data = jax.random.key_data(jax.random.key(0, impl=implementation))
+            shape, dtype = shape + data.shape, data.dtype
+        leaves[name] = jax.ShapeDtypeStruct(shape, dtype)
+    return _read_arrays(folder / "arrays", leaves)
+
+
 # Which folder
 
 

@@ -1,7 +1,9 @@
 """A fine-tuning run of a tiny model: what it leaves behind, that it resumes to the bit, what it refuses."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 
 import jax
@@ -13,6 +15,7 @@ from launch.cosmos import __main__ as cosmos
 from launch.cosmos import finetune as cosmos_finetune
 from launch.cosmos import run as cosmos_run
 from launch.cosmos.finetune import train
+from launch.shared import training
 from wm.cosmos.networks import dit
 from wm.cosmos.networks.config import PRESETS, ActionConfig
 from wm.cosmos.networks.vae import initial_params
@@ -44,7 +47,7 @@ def options(folder, name, **changes) -> Finetune:
     asked = Finetune(
         data=folder / "clips",
         vae=folder / "vae",
-        directory=folder / name,
+        out=folder / name,
         model="tiny",
         frames=FRAMES,
         height=SIDE,
@@ -89,21 +92,60 @@ def test_run_leaves_what_it_says(folder, whole):
     np.testing.assert_allclose(normaliser["mean"], actions.mean(0), rtol=1e-5)
 
 
+def ended_by_a_signal(monkeypatch, asked):
+    """A run that is sent SIGTERM right after the checkpoint of its first epoch."""
+    original = training.Folder.save
+
+    def signalled(folder, step, *rest):
+        original(folder, step, *rest)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training.Folder, "save", signalled)
+    with pytest.raises(training.Stopped, match="3 of 4 steps are saved") as stopped:
+        train(asked)
+    monkeypatch.undo()
+    assert stopped.value.status == 143
+
+
 @pytest.mark.slow
-def test_resumed_run_equals_the_whole_one_to_the_bit(folder, whole):
-    (folder / "halves").mkdir()  # of a run that ended before its first checkpoint
-    (folder / "halves" / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "lo')
-    train(options(folder, "halves", minutes=1e-9))  # ends after its first epoch
-    assert checkpoints.latest_step(folder / "halves" / "resume") == 2
-    train(options(folder, "halves", resume=True))
-    kept = [checkpoints.load_metadata(folder / name / "resume", 4)["leaves"] for name in ("whole", "halves")]
-    assert kept[0] == kept[1]
-    shapes = {n: jax.ShapeDtypeStruct(tuple(x["shape"]), x["dtype"]) for n, x in kept[0].items()}
-    trees = [_leaves(folder / name / "resume", shapes) for name in ("whole", "halves")]
-    for name, array in trees[0].items():
-        assert array.tobytes() == trees[1][name].tobytes(), name
-    losses = [[x["loss"] for x in lines(folder, name) if "loss" in x] for name in ("whole", "halves")]
-    assert losses[0] == losses[1]
+def test_a_run_that_was_cut_equals_the_whole_one_to_the_bit(folder, whole, monkeypatch):
+    """Cut before its first checkpoint, by --minutes after an epoch, and by a signal within the other."""
+    (folder / "cut").mkdir()
+    (folder / "cut" / "metrics.jsonl").write_text('{"step": 0, "loss": 1.0}\n{"step": 1, "lo')
+    train(options(folder, "cut", minutes=1e-9))
+    assert checkpoints.latest_step(folder / "cut" / "resume") == 2
+    train(options(folder, "cut", minutes=1e-9))  # has had its time: nothing is left to do
+    assert checkpoints.latest_step(folder / "cut" / "resume") == 2
+    ended_by_a_signal(monkeypatch, options(folder, "within"))
+    assert checkpoints.latest_step(folder / "within" / "resume") == 3
+    for name in ("cut", "within"):
+        train(options(folder, name))
+        kept = [checkpoints.load_metadata(folder / n / "resume", 4)["leaves"] for n in ("whole", name)]
+        assert kept[0] == kept[1]
+        shapes = {n: jax.ShapeDtypeStruct(tuple(x["shape"]), x["dtype"]) for n, x in kept[0].items()}
+        trees = [_leaves(folder / n / "resume", shapes) for n in ("whole", name)]
+        for leaf, array in trees[0].items():
+            assert array.tobytes() == trees[1][leaf].tobytes(), leaf
+        losses = [[x["loss"] for x in lines(folder, n) if "loss" in x] for n in ("whole", name)]
+        assert losses[0] == losses[1]
+        judged = [[x["epoch"] for x in lines(folder, n) if "loss" not in x] for n in ("whole", name)]
+        assert judged == [[0, 1], [0, 1]]
+
+
+@pytest.mark.slow
+def test_inputs_are_known_by_their_content(folder, whole, tmp_path):
+    """The same clips and autoencoder elsewhere are the same run; another autoencoder in its place isn't."""
+    for name in ("clips", "vae"):
+        shutil.copytree(folder / name, tmp_path / name)
+    again, _ = train(options(folder, "whole", data=tmp_path / "clips", vae=tmp_path / "vae"))
+    assert again["loss"] == whole["loss"]
+    shutil.rmtree(tmp_path / "vae")
+    other = models.load(folder / "vae")
+    changed = jax.tree.map(lambda leaf: leaf * 1.5, other.params)
+    models.save(tmp_path / "vae", other.config, changed)
+    with pytest.raises(ValueError, match=r"holds a run with data = .*: use the same, or another --out"):
+        train(options(folder, "whole", vae=tmp_path / "vae"))
 
 
 def _leaves(directory, shapes):
@@ -134,22 +176,14 @@ def test_adapters_start_from_a_finished_model_with_other_actions(folder, whole):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({}, "holds a run; add --resume or choose another directory"),
-        ({"resume": True, "seed": 1}, "was saved with seed = 0, this run has 1"),
-    ],
-)
-def test_a_folder_that_holds_a_run_is_refused(folder, whole, change, message):
-    with pytest.raises((ValueError, checkpoints.CheckpointError), match=message):
-        train(options(folder, "whole", **change))
+def test_a_folder_that_holds_another_run_is_refused(folder, whole):
+    with pytest.raises(ValueError, match=r"holds a run with seed = 0, this command has 1: use the same, or"):
+        train(options(folder, "whole", seed=1))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"resume": True}, "has no checkpoint to resume; start it without --resume"),
         ({"frames": 9}, r"00\.npz: frames is 5, must be 9"),
         ({"height": 32}, r"00\.npz: size \(height, width\) is \(16, 16\), must be \(32, 16\)"),
         ({"width": 20}, "sides are multiples of 16"),
@@ -172,7 +206,7 @@ def copied(folder, root):
 def test_clips_that_cannot_be_written_to_are_encoded_into_the_run_folder(folder, tmp_path, capsys):
     data = copied(folder, tmp_path)
     (data / "._00.npz").write_bytes(b"\0\5\26\7")
-    asked = options(folder, "", data=data, directory=tmp_path / "run")
+    asked = options(folder, "", data=data, out=tmp_path / "run")
     run, _ = cosmos_run.make(asked)
     assert (tmp_path / "run" / ".latents" / run.data.fingerprint / "latents.npy").is_file()
     assert capsys.readouterr().out.splitlines() == [
@@ -194,7 +228,7 @@ def test_latents_are_kept_where_the_option_says(folder, tmp_path):
 
 def test_nowhere_to_keep_latents_is_said_in_one_line(folder, tmp_path):
     (tmp_path / "file").touch()
-    asked = options(folder, "", data=copied(folder, tmp_path), directory=tmp_path / "file" / "run")
+    asked = options(folder, "", data=copied(folder, tmp_path), out=tmp_path / "file" / "run")
     with pytest.raises(OSError, match=r"run/\.latents can't be written to \(Not a directory\); name a"):
         cosmos_run.make(asked)
 
@@ -223,7 +257,7 @@ def test_the_command_names_its_verbs(capsys):
 
 
 def test_the_command_ends_in_one_line(folder, capsys):
-    named = {"--data": folder / "nothing", "--vae": folder / "vae", "--directory": folder / "x"}
+    named = {"--data": folder / "nothing", "--vae": folder / "vae", "--out": folder / "x"}
     with pytest.raises(SystemExit) as stopped:
         cosmos_finetune.main([str(part) for pair in named.items() for part in pair] + ["--model", "tiny"])
     assert stopped.value.code == 1

@@ -309,3 +309,22 @@ def test_a_killed_save_leaves_the_step_before(tmp_path, before):
     saved(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000002"]
     assert json.loads((tmp_path / "00000002" / "config.json").read_text()) == CONFIG
+
+
+def test_leaves_come_back_by_name_without_the_programs_tree(tmp_path):
+    keys = jax.random.split(jax.random.key(3), 4)
+    tree = {"a": {"b": np.arange(3, dtype=np.int8)}, "keys": keys, "empty": np.zeros((0, 2), np.float32)}
+    checkpoints.save(tmp_path, 1, tree, {})
+    leaves = checkpoints.load_leaves(tmp_path)
+    assert leaves.keys() == {"a/b", "keys", "empty"}
+    np.testing.assert_array_equal(leaves["a/b"], [0, 1, 2])
+    np.testing.assert_array_equal(leaves["keys"], jax.random.key_data(keys))
+    assert leaves["empty"].shape == (0, 2)
+
+
+def test_a_step_has_one_fingerprint_wherever_it_lies(tmp_path):
+    for name, value in (("one", 1.0), ("other", 2.0)):
+        checkpoints.save(tmp_path / name, 0, {"x": np.float32(value)}, {})
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    one, copy, other = (checkpoints.fingerprint(tmp_path / name) for name in ("one", "copy", "other"))
+    assert one == copy != other
