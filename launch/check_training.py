@@ -101,7 +101,8 @@ class Trial:
         """Runs to the end; returns how long it trained, in seconds."""
         process = self.start(self.folder / "whole")
         begin = self._first_line(process, self.folder / "whole")
-        self._wait(process, "the undisturbed run")
+        if status := self._wait(process, "the undisturbed run"):
+            raise ValueError(f"{self.name} ends with status {status}: see {self.folder / 'log.txt'}")
         return (self.folder / "whole" / training.METRICS).stat().st_mtime - begin
 
     def kill(self, number: int, window_s: float) -> None:

@@ -35,7 +35,7 @@ from configs.world_model import PRESETS, WorldModelConfig
 from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import overlay, parallel, runs, training
-from launch.shared.training import Folder
+from launch.shared.training import Folder, TrainingError
 from wm.sector.recording import Recording
 from wm.state import bundle, fit, labels
 from wm.state import network as net
@@ -159,6 +159,8 @@ def judge(config: WorldModelConfig, weights: dict, recorded: list[list[Recording
 def run(config: WorldModelConfig) -> dict:
     """Load, train, save, judge; returns fidelity by airport."""
     begin = time.perf_counter()
+    if (config.out / "fit").exists():
+        raise TrainingError(f"{config.out} holds a run of an earlier version: choose another --out")
     recorded = load_recordings(config.data or (SHIPPED / "train",), config.airports, "train")
     merged = [labels.airport_of(r) for r in recorded.values()]
     tables, recorded = [a for a, _ in merged], [r for _, r in merged]

@@ -118,7 +118,7 @@ class Folder:
       record: what a later start has to share, as plain JSON.
       total, unit: how many of what the run consists of.
       saved: the newest checkpoint's step; None for a new run.
-      signals: what the process was asked while it holds the folder.
+      signals: those that have asked for an end.
     """
 
     path: Path
@@ -149,7 +149,7 @@ class Folder:
         """Whether any host was sent SIGTERM or SIGINT; all hosts call it together."""
         if jax.process_count() == 1:
             return bool(self.signals)
-        return bool(np.any(multihost_utils.process_allgather(np.asarray(bool(self.signals)))))
+        return bool(np.any(multihost_utils.process_allgather(np.asarray(len(self.signals)))))
 
     def checkpoint(self, step: int, due: bool, save: Callable[[], Any]) -> None:
         """Calls `save` when it is due, at the end, and when the run was asked to end.
@@ -168,17 +168,21 @@ class Folder:
         number = self.signals[0] if self.signals else signal.SIGTERM
         raise Stopped(f"stopped: {kept} in {self.path}; the same command goes on", 128 + number)
 
-    def log(self, keep: Callable[[dict], bool], advice: str) -> "Log":
+    @contextlib.contextmanager
+    def log(self, keep: Callable[[dict], bool], advice: str) -> Iterator["Log"]:
         """metrics.jsonl for appending, without the lines of what was never saved and will be done again.
+
+        While it is open, SIGTERM and SIGINT wait for the next `checkpoint`.
 
         Args:
           keep: whether a line is of what the newest checkpoint has; a new run keeps none.
           advice: what to do about a metric that isn't a number, for the message.
         """
-        if jax.process_index() > 0:
-            return Log(open(os.devnull, "w"), advice)
         wanted = keep if self.begun else (lambda line: False)
-        return Log(runs.reopen_log(self.path / METRICS, wanted), advice)
+        first = jax.process_index() == 0
+        file = runs.reopen_log(self.path / METRICS, wanted) if first else open(os.devnull, "w")  # noqa: SIM115
+        with file, _waiting(self.signals):
+            yield Log(file, advice)
 
     def lines(self) -> list[dict]:
         """What metrics.jsonl holds."""
@@ -207,17 +211,12 @@ class Folder:
                 shutil.rmtree(path)
 
 
+@dataclass(frozen=True)
 class Log:
     """A log of JSON lines, each on disk as soon as it was written."""
 
-    def __init__(self, file: TextIO, advice: str):
-        self.file, self.advice = file, advice
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.file.close()
+    file: TextIO
+    advice: str
 
     def write(self, line: dict) -> None:
         """Raises TrainingError where a metric isn't a number; no checkpoint then follows."""
@@ -249,8 +248,7 @@ def hold(out: Path, record: dict, total: int, unit: str) -> Iterator[Folder]:
             finished = f"is finished, {saved:,} of {total:,} {unit}s; its results are written again"
             goes_on = f"goes on after {saved:,} of {total:,} {unit}s"
             note(f"{out} {finished if saved >= total else goes_on}")
-        signals = stack.enter_context(_signals())
-        yield Folder(out, record, total, unit, saved, signals)
+        yield Folder(out, record, total, unit, saved, [])
 
 
 def _lock(out: Path, stack: contextlib.ExitStack) -> str | None:
@@ -270,7 +268,7 @@ def _lock(out: Path, stack: contextlib.ExitStack) -> str | None:
 def _agree(fault: str | None) -> None:
     """Raises TrainingError on all hosts where the first has found a fault."""
     if jax.process_count() > 1:
-        bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(fault is not None)))
+        bad = bool(multihost_utils.broadcast_one_to_all(np.asarray(int(fault is not None))))
         fault = (fault or "the first host can't begin; see its message") if bad else None
     if fault is not None:
         raise TrainingError(fault)
@@ -295,9 +293,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Signals that ask for an end, in a list; a second one ends the process at once."""
-    received: list[int] = []
+def _waiting(received: list[int]) -> Iterator[None]:
+    """Puts a signal that asks for an end into a list; a second one does what it did before."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def ask(number, frame):
@@ -311,7 +308,7 @@ def _signals() -> Iterator[list[int]]:
     except ValueError:  # not the main thread, which alone may handle signals
         before = {}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
