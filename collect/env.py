@@ -26,11 +26,11 @@ from wm.sector.spaces import MultiDiscrete
 from wm.sector.traffic import in_play
 
 EPISODE_S = 3600.0
-TRAINING_SEEDS = 500_000  # below; see the design's seeds
+TRAINING_SEEDS = 500_000  # seeds below this are for training (collect.dataset.SEEDS)
 
 
 class SectorFull(GameError):
-    """There are more aircraft than a recording holds; what came before is whole."""
+    """There are more aircraft than a recording holds; the steps before this one are complete."""
 
 
 @jax.jit
@@ -77,10 +77,10 @@ def command_text(
 class OpenScopeEnv(gymnasium.Env):
     """openScope, one decision of 5 s a step; observation and action spaces as in wm.sector.observe.
 
-    `info`: reward_terms and metrics (wm.sector.reward), potential [2], events [e, 3] and points (the raw
-    stream, as the page scores it), command (text sent or None), refusals, overflow (aircraft in
-    play that had no slot in this step). `scene`, `columns`, `slots` and `snapshot` hold the whole
-    state for recorders. Raises GameError where the game cannot be played.
+    `info`: reward_terms and metrics (wm.sector.reward), potential [2], events [e, 3] and their points as the
+    page scores them, command (text sent or None), refusals, overflow (aircraft in play that had no slot in
+    this step). `scene`, `columns`, `slots` and `snapshot` hold the whole state for recorders. Raises
+    GameError where the game cannot be played.
 
     Args: as collect.game.Game (traffic, wind, view and browser by name), and
       slots: aircraft the observation holds (N); 48 for the largest airports.
@@ -116,7 +116,7 @@ class OpenScopeEnv(gymnasium.Env):
         self.observation_space = _observation_space(slots)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start an episode; `options` may hold airport, traffic and wind. No seed draws a training one."""
+        """Start an episode; `options` may hold airport, traffic and wind. No seed draws one for training."""
         super().reset(seed=seed)
         chosen = int(self.np_random.integers(TRAINING_SEEDS)) if seed is None else seed
         self.seed_played = chosen
@@ -153,7 +153,7 @@ class OpenScopeEnv(gymnasium.Env):
         unpaid = [pair for pair in stray if pair[0] < 0 or pair not in self._stray]
         self._stray.update(stray)
         stray_points = float(sum(tr.EVENT_POINTS[code] for _, code in unpaid))
-        # A column is reused at the earliest one step after it was freed, so both fit in one table.
+        # No column changes hands within a step, so the aircraft before and after it fit in one table.
         during = np.where(columns == sl.FREE, self.columns, columns)
         remaining = np.float32(self.episode_s - snapshot.time_s)
         terms, metrics, potential, self._ledger = _account(
@@ -175,9 +175,9 @@ class OpenScopeEnv(gymnasium.Env):
         return self._observation, sum(terms.values()), False, truncated, info
 
     def _make_room(self, snapshot: Snapshot) -> None:
-        """Take a larger table of columns where those coming with a snapshot need one.
+        """Take a larger table of columns where the aircraft that come with a snapshot need one.
 
-        Most airports never do; judging every pair of the largest table costs milliseconds a decision.
+        Most airports never need it, and judging all pairs of the largest table costs milliseconds a decision.
         """
         lost = sl.assign(self.columns, sl.aircraft_ids(snapshot))[1]
         width = sl.width_for(len(self.columns) + lost)

@@ -154,13 +154,14 @@ class Page:
         begin = time.monotonic()
         while (found := await self._state()) in ("blank", "loading"):
             waited = time.monotonic() - begin
-            failed = self._errors and not self._under_way and waited > min(FAILED_S, self._server.wait_s)
+            late = waited > self._server.wait_s
+            failed = self._errors and (late or (waited > FAILED_S and not self._under_way))
             why = f' ("{str(self._errors[0]).splitlines()[0]}")' if self._errors else ""
             if failed and found == "loading":
                 raise GameFault(f"the game fails while it starts {episode}{why}: choose another seed")
-            if waited > self._server.wait_s and self._under_way:
+            if late and self._under_way and not failed:
                 raise await self._too_slow()
-            if failed or waited > self._server.wait_s:
+            if failed or late:
                 raise GameError(
                     f"the page at {self._where()} did not become an openScope game within {waited:.0f} s{why}"
                     ": set OPENSCOPE_URL to the address of one"

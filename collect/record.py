@@ -243,11 +243,11 @@ def record(
     slots may be mixed. `browsers` are shared with other pages; None opens one.
     """
     own = browsers is None
-    table = Table(server, view, SharedBrowser() if own else browsers)
+    stage = Stage(server, view, SharedBrowser() if own else browsers)
     try:
         for job in jobs:
             try:
-                example = _play_again(table, policies[job.policy], job, listener)
+                example = _play_again(stage, policies[job.policy], job, listener)
             except GameFault as error:
                 if listener.on_fault is None:
                     raise
@@ -256,13 +256,13 @@ def record(
             writer.write(example)
             yield job
     finally:
-        table.clear()
+        stage.clear()
         if own:
-            table.browsers.close()
+            stage.browsers.close()
 
 
 @dataclasses.dataclass
-class Table:
+class Stage:
     """The environment that episodes are played in; one with other slots or a lost browser is replaced."""
 
     server: Server | str | None
@@ -285,13 +285,13 @@ class Table:
         self.env = None
 
 
-def _play_again(table: Table, policy: Policy, job: Job, listener: Listener) -> dict:
+def _play_again(stage: Stage, policy: Policy, job: Job, listener: Listener) -> dict:
     """`play`, in a fresh browser each time that one is lost."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return play(table.set_for(job), policy, job, listener)
+            return play(stage.set_for(job), policy, job, listener)
         except BrowserLost as error:
-            table.clear()
+            stage.clear()
             if attempt == ATTEMPTS:
                 raise
             listener.on_lost(str(error))

@@ -144,7 +144,7 @@ COMMANDS = {Pack: pack, Unpack: unpack, Video: video}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Pack, unpack or film, or say in one line why not."""
+    """Pack, unpack or make videos, or say in one line why not."""
     config = cli.parse(Pack | Unpack | Video, argv)
     with runs.one_line_errors(DataError, ValueError, OSError):
         print(COMMANDS[type(config)](config))

@@ -81,7 +81,7 @@ def look(entry: airports.Entry, config: SurveyConfig, browser: Browser, on_step)
 
 
 def not_read(traffic: tr.Traffic, game: Game) -> set[str]:
-    """What of the aircraft present has no meaning to the bridge."""
+    """What the bridge cannot read of the aircraft present."""
     found = set()
     if (traffic.stream < 0).any():
         found.add("stream of an aircraft")

@@ -88,7 +88,7 @@ def first_difference(one: Hour, other: Hour) -> dict | None:
 
 
 class BusyPage:
-    """Another page of a browser, played as fast as it goes by a thread until the block is left.
+    """Another page of a browser, which a thread plays as fast as it can until the block is left.
 
     `decisions` says how far it came. Raises GameError, in the block's end, where it stopped early.
     """

@@ -1,9 +1,9 @@
 """Whether a recorder that is killed keeps what it had stored.
 
 A recording is started, killed with its whole process group, looked at, and started again by the
-same command. Every second kill is aimed at the few milliseconds in which an episode is being stored, the
-others come at any moment. An episode counts as acknowledged as soon as the recording's index names
-it, which is before `EpisodeWriter.write` returns and before the recorder counts it.
+same command. Every second kill is aimed at the few milliseconds in which an episode is being stored. The
+others come at any moment. An episode counts as acknowledged as soon as the recording's index names it, which
+is before `EpisodeWriter.write` returns and before the recorder counts it.
 """
 
 import hashlib
@@ -101,7 +101,7 @@ def _watch(process, out: Path, ledger: Ledger, done: Callable[[], bool]) -> None
                 f"the recording ended (status {process.returncode}) before it was killed: "
                 "see recorder.log in the run folder; if it was finished, give more --episodes"
             )
-        # Reading an index takes time that the recorder needs: only when one was replaced.
+        # Reading an index takes time that the recorder needs, so it is read only when it was replaced.
         if (now := [path.stat().st_mtime_ns for path in out.glob("*/dataset_info.json")]) != seen:
             seen = now
             acknowledge(out, ledger)

@@ -90,3 +90,22 @@ def test_only_the_named_errors_become_one_line(capsys):
     assert capsys.readouterr().err == "error: width is 0, must be positive\n"
     with pytest.raises(TypeError), runs.one_line_errors(ValueError):
         raise TypeError("a bug")
+
+
+def test_errors_of_the_system_name_the_file_before_the_reason(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        (tmp_path / "missing").read_text()
+    assert runs.in_one_line(caught.value) == f"{tmp_path}/missing: No such file or directory"
+    assert runs.in_one_line(OSError("no\n locks")) == "no locks"
+
+
+def test_the_commit_is_that_of_the_start(monkeypatch):
+    """A tree that is edited while a command works was not edited for it."""
+    commits = iter(["a", "a-dirty"])
+    monkeypatch.setattr(runs, "git_commit", lambda: next(commits))
+    runs.commit.cache_clear()
+    try:
+        assert runs.commit() == "a"
+        assert runs.provenance()["commit"] == "a"
+    finally:
+        runs.commit.cache_clear()
