@@ -27,7 +27,7 @@ EPOCH_MS = 1_600_000_000_000  # time of day at which the game begins; fixed so t
 # Files <name>.js of this folder, joined in this order in one scope.
 BRIDGE_PARTS = ("clock", "idle", "aircraft", "events", "airport", "picture", "shape", "bridge")
 STEP_TIMEOUT_S = 60.0  # longest wait for a step, which takes milliseconds
-SPARE_S = 30.0  # beside the server's own waits, before a page that loads is given up
+SPARE_S = 90.0  # beside the waits of the server, before a page that loads is given up
 PLAIN_VIEW_PX = 512
 RATE_STEP, RATE_MAXIMUM = 0.5, 10.0  # the game's traffic sliders
 WIND_STEP_DEG, WIND_MAXIMUM_KT = 10, 25

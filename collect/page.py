@@ -16,7 +16,7 @@ from collect.browser import Browser
 from collect.server import Server, host
 
 FOOTER_PX = 36  # of the page below its canvas
-ANSWER_S = 10.0  # a page that does not evaluate a number within this hangs
+ANSWER_S = 30.0  # a page that does not evaluate a number within this hangs
 FAILED_S = 10.0  # a page with an error that is not ready by then never will be
 # A page that takes no scripts, such as an error page, has no bridge and stays blank.
 STATE = "() => window.openscopeBridge?.state() ?? 'blank'"
@@ -134,12 +134,19 @@ class Page:
         return GameError(f"{found}: wait longer with --wait-s, or set OPENSCOPE_URL to another address")
 
     async def _hangs(self, begun: bool) -> bool:
-        """Whether it is the browser that does not go on: a page that has begun evaluates nothing, or one that
-        has not, though the server does answer."""
-        if not begun:
-            return await asyncio.to_thread(self._server.answers, ANSWER_S)
+        """Whether it is the browser that does not go on.
+
+        A page that waits for a server evaluates nothing, so another page is asked before it has begun.
+        """
+
+        async def evaluate():
+            page = self._page if begun else await self._context.new_page()
+            await page.evaluate("1")
+            if not begun:
+                await page.close()
+
         try:
-            await asyncio.wait_for(self._page.evaluate("1"), ANSWER_S)
+            await asyncio.wait_for(evaluate(), ANSWER_S)
         except (TimeoutError, PlaywrightError):
             return True
         return False

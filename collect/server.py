@@ -38,22 +38,14 @@ class Server:
 
         Raises OSError where there is none, ValueError where the address is none.
         """
-        with self._open(self.address, self.wait_s) as page:
+        with self._open(self.address) as page:
             address = urljoin(page.geturl(), path)
-        with self._open(address, self.wait_s) as file:
+        with self._open(address) as file:
             return file.read()
 
-    def answers(self, within_s: float) -> bool:
-        """Whether the server answers within so many seconds."""
-        try:
-            self._open(self.address, within_s).close()
-        except (OSError, ValueError):
-            return False
-        return True
-
-    def _open(self, address: str, wait_s: float):
+    def _open(self, address: str):
         trust = ssl._create_unverified_context() if self.insecure else None
-        return urllib.request.urlopen(address, timeout=wait_s, context=trust)
+        return urllib.request.urlopen(address, timeout=self.wait_s, context=trust)
 
 
 def server_of(given: Server | str | None) -> Server:

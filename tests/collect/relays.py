@@ -4,24 +4,23 @@ import contextlib
 import http.server
 import ssl
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 
 @dataclass
 class Relay:
-    """What a server does with a request: redirect it, or pass it on to `game` after `delay_s`.
+    """What a server does with a request: redirect it, or pass it on to `game`, after `before(path)`.
 
     `asked` are the paths that were asked for. `prefix` is the path that the game is served under, and
     `pages` are pages of its own, by path.
     """
 
     game: str = ""
-    delay_s: float = 0.0
+    before: Callable[[str], None] = lambda path: None
     prefix: str = ""
     leads_to: str | None = None
     pages: dict[str, bytes] = field(default_factory=dict)
@@ -36,7 +35,7 @@ class Relay:
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body."""
         self.asked.append(path)
-        time.sleep(self.delay_s)
+        self.before(path)
         if self.leads_to is not None:
             return 302, {"Location": self.leads_to}, b""
         if path in self.pages:

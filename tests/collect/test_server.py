@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from relays import serve
 
-from collect import GameError, airports
+from collect import GameError, airports, page
+from collect.browser import Browser, BrowserLost
 from collect.game import Game
 from collect.server import Server, host
+from launch.shared.processes import family, kind
 from wm.sector import traffic as tr
 
 LIST = b'[{"icao": "KABQ", "name": "Albuquerque", "level": "easy"}]'
@@ -77,9 +81,9 @@ def test_a_game_below_a_path_is_played(browser, game_url):
 @pytest.mark.openscope
 def test_other_hosts_are_asked_for_nothing(browser, game_url):
     with serve() as other, serve(game=game_url) as relay:
-        page = relay.answer("/")[2].replace(b"<body", f'<img src="{other.address()}/x"><body'.encode(), 1)
-        assert b"/x" in page
-        relay.pages["/"] = page
+        whole = relay.answer("/")[2]
+        relay.pages["/"] = whole.replace(b"<body", f'<img src="{other.address()}/x"><body'.encode(), 1)
+        assert b"/x" in relay.pages["/"]
         play(relay.address(), browser)
     assert other.asked == []
 
@@ -97,11 +101,30 @@ def test_a_redirect_to_what_is_no_game_names_both_addresses(browser):
 
 @pytest.mark.openscope
 def test_a_slow_line_is_waited_for_as_long_as_asked(browser, game_url):
-    with serve(game=game_url, delay_s=0.7) as relay:
-        with pytest.raises(GameError, match=r"still loading after 1 s \(\d+ files arrived\): .*--wait-s"):
-            play(Server(relay.address(), wait_s=1), browser)
+    with serve(game=game_url) as relay:
+        relay.before = lambda path: time.sleep(20.0 if path != "/" else 0.0)
+        with pytest.raises(GameError, match=r"still loading after 5 s \(\d+ files arrived\): .*--wait-s"):
+            play(Server(relay.address(), wait_s=5), browser)
         assert not browser.lost
-        play(Server(relay.address(), wait_s=120), browser)
+        relay.before = lambda path: time.sleep(0.5)
+        play(Server(relay.address(), wait_s=300), browser)
+
+
+@pytest.mark.openscope
+def test_a_page_that_hangs_while_it_loads_is_ended(game_url, monkeypatch):
+    """Its browser is lost, so a recorder begins the episode again in another one."""
+    monkeypatch.setattr(page, "ANSWER_S", 5.0)
+    with Browser() as own, serve(game=game_url) as relay:
+
+        def stop_the_pages(path: str) -> None:
+            for folder in family(own.pid):
+                if kind(folder) == "page":
+                    os.kill(int(folder.name), signal.SIGSTOP)
+
+        relay.before = stop_the_pages
+        with pytest.raises(BrowserLost, match=r"did not load within 5 s and was ended"):
+            play(Server(relay.address(), wait_s=5), own)
+        assert own.lost
 
 
 @pytest.mark.openscope
