@@ -2,7 +2,7 @@
 
     env = WorldModelEnv(airport="kabq")                      # one sector
     envs = WorldModelVectorEnv(256, airport="kabq")          # many, in one call of the compiled step
-    envs = gymnasium.make_vec("wm.state.gym:OpenScopeWM-v0", num_envs=256, airport="kabq")
+    envs = gymnasium.make_vec("wm:OpenScopeWM-v0", num_envs=256, airport="kabq")
 
 Spaces, reward and episode are those of collect.env.OpenScopeEnv, so what acts here acts in the real
 game. A learner in JAX should use the gymnax environment itself (wm.state.env): it runs inside the learner's
@@ -15,6 +15,7 @@ from typing import Any
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
@@ -84,27 +85,40 @@ class WorldModelEnv(gymnasium.Env):
 class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
     """E sectors of the learned simulator, stepped together on jax's default device.
 
-    A sector that ends starts again in the same step, as `metadata["autoreset_mode"]` says: `final_obs`
-    in `info` then holds its last observation (an array of E, None for the others), `final_info` the
-    step's info. The rest of `info` is that of WorldModelEnv with a leading E, each `key` with a mask
-    `_key`, for every sector and of the step that has just been made. (RecordEpisodeStatistics of gymnasium
-    1.3 leaves out the first step after such a restart.) E that is a multiple of four times the
-    ensemble's members is fastest, see wm.state.network.
+    A sector that ends starts again by itself, as `metadata["autoreset_mode"]` says. NEXT_STEP is gymnasium's
+    own way, which its wrappers expect: the next step ignores the sector's action and returns its new start with
+    reward 0. SAME_STEP: the same step does, and `final_obs` in `info` holds the last observation (an array of
+    E, None for the others), `final_info` the step's info. The rest of `info` is that of WorldModelEnv with a
+    leading E, each `key` with a mask `_key` of the sectors that made a step. E that is a multiple of four
+    times the ensemble's members is fastest, see wm.state.network.
 
     Args:
       num_envs: E.
+      autoreset_mode: AutoresetMode.NEXT_STEP or SAME_STEP, or their values "NextStep", "SameStep".
       model, options: as in WorldModelEnv.
+
+    Raises ValueError for another mode or no environments, and as WorldModelEnv does.
     """
 
     metadata = {  # noqa: RUF012
-        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
         "render_modes": [],
         "render_fps": 1 / tr.STEP_S,
     }
 
-    def __init__(self, num_envs: int, model: OpenScopeWorldModel | None = None, **options):
+    def __init__(
+        self,
+        num_envs: int,
+        model: OpenScopeWorldModel | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **options,
+    ):
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, must be at least 1")
+        mode = AutoresetMode(autoreset_mode)
+        if mode == AutoresetMode.DISABLED:
+            raise ValueError("autoreset_mode is Disabled, must be NextStep or SameStep")
+        self.metadata = type(self).metadata | {"autoreset_mode": mode}
         self.num_envs, self.model = num_envs, _made(model, options)
         self.params = self.model.default_params
         self.single_action_space = self.model.action_space().to_gymnasium()
@@ -112,7 +126,8 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._reset = jax.jit(_drawing(jax.vmap(self.model.reset, (0, None)), num_envs))
-        self._step = jax.jit(self._advance)
+        same = mode == AutoresetMode.SAME_STEP
+        self._step = jax.jit(self._restart_at_once if same else self._restart_at_next_step)
         self.state = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -120,6 +135,7 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
         super().reset(seed=seed)
         key = jax.random.key(int(self.np_random.integers(KEYS)))
         self._key, observation, self.state = self._reset(key, self.params)
+        self._ended = np.zeros(self.num_envs, bool)
         return _numpy(observation), {}
 
     def step(self, actions):
@@ -127,11 +143,16 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
         if self.state is None:
             raise ResetNeeded("the sectors have never begun: call reset() before step()")
         actions = _checked(actions, self.single_action_space, self.num_envs)
-        self._key, self.state, *result = self._step(self._key, self.state, actions, self.params)
+        played = ~self._ended
+        self._key, self.state, *result = self._step(self._key, self.state, self._ended, actions, self.params)
         observation, reward, terminated, truncated, info = _numpy(result)
-        final, ended = info.pop("final_observation"), terminated | truncated
+        ended = terminated | truncated
+        if self.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP:
+            self._ended = ended
+            return observation, reward, terminated, truncated, _masked(info, played)
+        final = info.pop("final_observation")
         del info["terminated"], info["truncated"]
-        infos = _masked(info, np.ones(self.num_envs, bool))
+        infos = _masked(info, played)
         if ended.any():
             last = np.full(self.num_envs, None, object)
             for e in np.flatnonzero(ended):
@@ -140,11 +161,27 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
             infos |= {"final_info": _masked(info, ended), "_final_info": ended.copy()}
         return observation, reward, terminated, truncated, infos
 
-    def _advance(self, key, state, actions, params):
+    def _restart_at_once(self, key, state, ended, actions, params):
+        del ended  # nobody has: who ended has restarted
         key, now = jax.random.split(key)
         keys = jax.random.split(now, self.num_envs)
         observation, state, *rest = jax.vmap(self.model.step, (0, 0, 0, None))(keys, state, actions, params)
         return key, state, observation, *rest
+
+    def _restart_at_next_step(self, key, state, ended, actions, params):
+        """Every sector's step, or the new start of those that had `ended [E]`."""
+        key, now, anew = jax.random.split(key, 3)
+        keys, fresh = (jax.random.split(k, self.num_envs) for k in (now, anew))
+        step = jax.vmap(self.model.step_env, (0, 0, 0, None))
+        stepped, after, reward, terminated, info = step(keys, state, actions, params)
+        started = jax.vmap(self.model.reset, (0, None))(fresh, params)
+        truncated = jax.vmap(self.model.is_truncated, (0, None))(after, params)
+        choose = jax.vmap(jnp.where)
+        observation, state = jax.tree.map(
+            lambda new, old: choose(ended, new, old), started, (stepped, after)
+        )
+        reward = jnp.where(ended, 0.0, reward)
+        return key, state, observation, reward, terminated & ~ended, truncated & ~ended, info
 
 
 def _made(model: OpenScopeWorldModel | None, options: dict[str, Any]) -> OpenScopeWorldModel:

@@ -5,9 +5,15 @@ import jax
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import flatdim
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import (
+    DictInfoToList,
+    FlattenObservation,
+    RecordEpisodeStatistics,
+    TransformReward,
+)
 
 from collect.env import OpenScopeEnv
 from rl.scripted import noop_action, random_action
@@ -34,6 +40,12 @@ def sector(model):
 
 @pytest.fixture(scope="module")
 def sectors(model):
+    return WorldModelVectorEnv(ENVIRONMENTS, model, AutoresetMode.SAME_STEP)
+
+
+@pytest.fixture(scope="module")
+def usual(model):
+    """Sectors that restart as gymnasium's own vector environments do."""
     return WorldModelVectorEnv(ENVIRONMENTS, model)
 
 
@@ -187,7 +199,53 @@ def test_gymnasium_s_own_wrappers_read_the_infos(sectors):
     np.testing.assert_allclose(*np.transpose(list(first.values())), rtol=1e-5)
 
 
+def test_sectors_restart_at_the_next_step_unless_told_otherwise(usual):
+    assert usual.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    usual.reset(seed=5)
+    ended, restarts = np.zeros(ENVIRONMENTS, bool), 0
+    for _ in range(LAST + 5):
+        time = np.asarray(usual.state.time)
+        observation, reward, terminated, truncated, info = usual.step(np.tile(rc.NOOP, (ENVIRONMENTS, 1)))
+        assert usual.observation_space.contains(observation)
+        now = np.asarray(usual.state.time)
+        assert np.all(now[~ended] == time[~ended] + 1)
+        assert np.all(time[ended] == LAST)  # the last state stood until this step
+        assert np.all(now[ended] < LAST)
+        np.testing.assert_array_equal(reward[ended], 0.0)
+        assert not terminated.any()
+        assert not truncated[ended].any()
+        np.testing.assert_array_equal(truncated, now == LAST)
+        np.testing.assert_array_equal(info["_potential"], ~ended)
+        assert "final_obs" not in info
+        restarts, ended = restarts + ended.sum(), truncated
+    assert restarts >= ENVIRONMENTS
+
+
+def test_gymnasium_s_vector_wrappers_take_the_sectors(usual, sectors):
+    commands = np.tile(rc.NOOP, (ENVIRONMENTS, 1))
+    for envs in (usual, sectors):
+        flat = FlattenObservation(envs)
+        size = flatdim(envs.single_observation_space)
+        seen, _ = flat.reset(seed=1)
+        assert seen.shape == (ENVIRONMENTS, size)
+        for _ in range(LAST + 2):  # over the end of every episode
+            seen, *_ = flat.step(commands)
+            assert seen.shape == (ENVIRONMENTS, size)
+    watched = RecordEpisodeStatistics(TransformReward(usual, lambda reward: 2.0 * reward))
+    watched.reset(seed=2)
+    total, returns = np.zeros(ENVIRONMENTS), []
+    for _ in range(2 * LAST + 2):
+        _, reward, _, truncated, infos = watched.step(commands)
+        total += reward
+        returns += [(total[e], infos["episode"]["r"][e]) for e in np.flatnonzero(truncated)]
+        total[truncated] = 0.0
+    assert len(returns) >= 2 * ENVIRONMENTS
+    np.testing.assert_allclose(*np.transpose(returns), rtol=1e-5, atol=1e-5)
+
+
 def test_what_cannot_be_made_is_refused(model):
+    with pytest.raises(ValueError, match="autoreset_mode is Disabled, must be NextStep or SameStep"):
+        WorldModelVectorEnv(2, model, autoreset_mode="Disabled")
     with pytest.raises(ValueError, match="num_envs is 0, must be at least 1"):
         WorldModelVectorEnv(0, model)
     with pytest.raises(ValueError, match="airport cannot change a model that is given"):
@@ -199,7 +257,7 @@ def test_what_cannot_be_made_is_refused(model):
 
 @pytest.mark.slow
 def test_the_packaged_model_by_its_name():
-    env = gymnasium.make(f"wm.state.gym:{NAME}", airport="kabq")
+    env = gymnasium.make(f"wm:{NAME}", airport="kabq")
     assert isinstance(env.unwrapped, WorldModelEnv)
     assert env.observation_space == OpenScopeEnv(server="http://127.0.0.1:9").observation_space
     observation, _ = env.reset(seed=0)
