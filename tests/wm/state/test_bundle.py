@@ -1,5 +1,6 @@
 """A world model on disk: back exactly as saved, or refused in one line; and what goes into one."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import pytest
 import wm
 from tests.wm import recordings as rc
 from wm.sector import traffic as tr
-from wm.state import bundle, labels
+from wm.state import bundle, features, labels
+from wm.state import network as net
 from wm.state.make import make
-from wm.store import checkpoints
+from wm.store import checkpoints, manifest
 from wm.store.checkpoints import CheckpointError, CheckpointWarning
+from wm.store.provenance import write_json
 
 ROWS = 8
 
@@ -102,6 +105,33 @@ def test_a_model_with_other_columns_is_refused(params, tmp_path, monkeypatch):
     monkeypatch.setattr(bundle, "_arrays", lambda _: arrays | {"airports": airports})
     bundle.save_bundle(tmp_path / "old", params, {"airports": ["aaaa"]}, {})
     assert "was saved with other columns" in refusal(tmp_path / "old")
+
+
+def test_a_renamed_feature_is_refused(saved, monkeypatch):
+    """Columns are stacked by name: under another name a column would take another one's place."""
+    known = features.dynamics_features
+
+    def renamed(scene, airport):
+        columns = known(scene, airport)
+        return {"a_new_name" if name == "phase_APPROACH" else name: v for name, v in columns.items()}
+
+    monkeypatch.setattr(features, "dynamics_features", renamed)
+    assert "trained with other features (phase_APPROACH for a_new_name" in refusal(saved)
+
+
+def test_a_renamed_head_is_refused(saved, monkeypatch):
+    heads = {"speed_guide" if name == "speed" else name: n for name, n in net.CATEGORICAL.items()}
+    monkeypatch.setattr(net, "CATEGORICAL", heads)
+    assert "trained with other heads (speed:7 for speed_guide:7" in refusal(saved)
+
+
+def test_a_model_saved_before_names_were_stored_loads(saved, tmp_path):
+    directory = copied(saved, tmp_path)
+    (config,) = directory.rglob("config.json")
+    write_json(config, {k: v for k, v in json.loads(config.read_text()).items() if k != "names"})
+    manifest.write_manifest(config.parent)
+    same = bundle.load_bundle(directory).weights, bundle.load_bundle(saved).weights
+    jax.tree.map(np.testing.assert_array_equal, *same)
 
 
 def test_a_changed_byte_is_refused(saved, tmp_path):
