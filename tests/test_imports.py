@@ -16,11 +16,16 @@ FLOORS = {
     "wm.sector": set(),
     "wm.store": {"wm.sector"},
     "wm.state": {"wm", "wm.sector", "wm.store"},
-    "wm.cosmos": {"wm.sector", "wm.store", "configs"},
+    "wm.cosmos": set(),
+    "wm.cosmos.networks": {"configs"},
+    "wm.cosmos.training": {"wm.cosmos.networks", "wm.store", "configs"},
+    "wm.cosmos.sampling": {"wm.cosmos.networks", "wm.cosmos.training"},
+    "wm.cosmos.weights": {"wm.cosmos.networks", "wm.store", "configs"},
     "collect": {"wm.sector", "wm.store"},
     "rl": {"wm.sector", "wm.store", "configs"},
-    "launch": {"wm", "wm.sector", "wm.store", "wm.state", "wm.cosmos", "collect", "rl", "configs"},
+    "launch": {"wm", "wm.sector", "wm.store", "wm.state", "collect", "rl", "configs"},
 }
+FLOORS["launch"] |= {name for name in FLOORS if name.startswith("wm.cosmos")}
 
 
 def modules() -> dict[str, Path]:

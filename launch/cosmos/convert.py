@@ -121,6 +121,8 @@ def _convert(part: Part, dtype: jnp.dtype | None, embedding) -> None:
     found, context = part.found, None
     numbers = models.count(found.slots)
     print(f"{part.source.where}: {_title(found)}, {found.naming} names, {numbers:,} parameters")
+    if dtype is None and (mixed := models.mixed(part.source, found.slots)):
+        print(f"blocks differ in type, and each stack is kept in its widest: {', '.join(mixed)}")
     with runs.progress(len(found.slots), "tensor") as line:
         params = models.read(part.source, found, dtype, each=line.update)
     part.source.close()  # its mapped pages count as this process's memory while the checkpoint is written

@@ -149,6 +149,7 @@ def test_blocks_of_different_types_keep_every_number(tmp_path, weights, types, w
     with sources.open_source(tmp_path / "m.safetensors") as source:
         found = recognise.recognise(source)
         read = models.read(source, found)
+        assert models.mixed(source, found.slots) == ["blocks/mlp/up/kernel"] * (types[0] is not types[1])
         assert models.size(source, found.slots) == sum(leaf.nbytes for leaf in jax.tree.leaves(read))
         assert models.size(source, found.slots, jnp.dtype(jnp.bfloat16)) == 2 * models.count(found.slots)
     leaf = read["blocks"]["mlp"]["up"]["kernel"]

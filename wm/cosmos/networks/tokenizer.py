@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from wm.cosmos.networks.config import TokenizerConfig
 from wm.cosmos.networks.vae import CHANNELS, Conv, pointwise
+from wm.cosmos.networks.wavelets import from_wavelets, to_wavelets
 
 NO_PADDING = ((0, 0), (0, 0))
 
@@ -181,7 +182,7 @@ class Encoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         config, dtype = self.config, self.dtype
         first, *widths = config.encoder_block_out_channels
-        x = FactoredConv(first, dtype, name="conv_in")(to_wavelets(config, x).astype(dtype))
+        x = FactoredConv(first, dtype, name="conv_in")(to_wavelets(x, config.patch_size).astype(dtype))
         space, time = _halvings(config)
         for level, width in enumerate(widths):
             last = level == len(widths) - 1
@@ -215,7 +216,7 @@ class Decoder(nn.Module):
             x = Level(width, config.num_layers + 1, attend, dtype, up=(in_space, in_time), name=name)(x)
         x = nn.silu(FrameNorm(dtype, name="norm_out")(x))
         x = FactoredConv(CHANNELS * config.patch_size**3, dtype, name="conv_out")(x)
-        return from_wavelets(config, x.astype(jnp.float32))
+        return from_wavelets(x.astype(jnp.float32), config.patch_size)
 
 
 class CosmosTokenizer(nn.Module):
@@ -288,36 +289,6 @@ def statistics(config: TokenizerConfig, frames: int) -> tuple[jax.Array, jax.Arr
         raise ValueError(f"{frames} latent frames; this tokenizer's statistics are for {tables.shape[-1]}")
     mean, std = jnp.moveaxis(tables[:, :, :frames], 1, 2)[:, :, None, None, :]
     return mean, std
-
-
-def to_wavelets(config: TokenizerConfig, video: jax.Array) -> jax.Array:
-    """Video (B, F, H, W, 3) -> (B, (F + 3) / 4, H / 4, W / 4, 192), lowest frequencies first."""
-    x = jnp.concatenate([jnp.repeat(video[:, :1], config.patch_size, axis=1), video[:, 1:]], axis=1)
-    for _ in range(_log2(config.patch_size)):
-        x = _bands(_bands(_bands(x, 3), 2), 1) / 8
-    return x
-
-
-def from_wavelets(config: TokenizerConfig, x: jax.Array) -> jax.Array:
-    """Inverse of `to_wavelets`."""
-    for _ in range(_log2(config.patch_size)):
-        x = _unbands(_unbands(_unbands(x, 1), 2), 3)
-    return x[:, config.patch_size - 1 :]
-
-
-def _bands(x: jax.Array, axis: int) -> jax.Array:
-    """Sums, then differences of neighbours along `axis`, side by side in the channels."""
-    even, odd = (jax.lax.slice_in_dim(x, start, None, 2, axis) for start in range(2))
-    return jnp.concatenate([even + odd, even - odd], axis=-1)
-
-
-def _unbands(x: jax.Array, axis: int) -> jax.Array:
-    """Neighbours along `axis` again, from half their sums and differences."""
-    total, difference = jnp.split(x, 2, axis=-1)
-    pairs = jnp.stack([total + difference, total - difference], axis=axis + 1)
-    shape = list(total.shape)
-    shape[axis] *= 2
-    return pairs.reshape(shape)
 
 
 def _past(x: jax.Array) -> list[jax.Array]:

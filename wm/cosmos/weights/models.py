@@ -96,6 +96,14 @@ def widest(source: Source, slots: list[Slot]) -> np.dtype:
     return np.dtype(reduce(jnp.promote_types, (source.dtype(slot.name) for slot in slots)))
 
 
+def mixed(source: Source, slots: list[Slot]) -> list[str]:
+    """Paths of the leaves whose tensors have different types in the files."""
+    types: dict[str, set] = {}
+    for slot in slots:
+        types.setdefault(slot.path, set()).add(source.dtype(slot.name))
+    return [path for path, found in types.items() if len(found) > 1]
+
+
 def size(source: Source, slots: list[Slot], dtype: jnp.dtype | None = None) -> int:
     """Bytes of the parameters that `read` makes of these tensors."""
     return sum(
