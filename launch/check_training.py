@@ -178,7 +178,8 @@ class Trial:
 
 def check(config: TrainingCheck, folder: Path) -> list[str]:
     """Runs all trials and writes what they found; returns what went wrong, one line each."""
-    make_inputs(folder / "inputs")
+    if "finetune" in config.commands:
+        make_inputs(folder / "inputs")
     trials, lost, rows = [], 0, []
     with runs.progress(config.kills * len(config.commands), "kill") as line:
         for name in config.commands:

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnax
 import jax
@@ -18,6 +20,7 @@ from launch.shared import training
 from launch.shared.training import TrainingError
 from launch.train_ppo import prepare, restore, train
 from rl.policy import load_policy
+from wm.state import bundle
 from wm.store import checkpoints, lock
 
 # Four chunks of 2 updates on two devices; checkpoints after the second and the last.
@@ -174,6 +177,22 @@ def test_what_cannot_start_says_why(tmp_path, changes, message):
 def test_a_run_of_another_configuration_is_refused_by_its_first_difference(finished, changes, message):
     with pytest.raises(TrainingError, match=message):
         train(prepare(arguments(finished[0], **changes)))
+
+
+def test_a_world_model_is_known_by_its_content(tmp_path, monkeypatch):
+    shutil.copytree(bundle.PACKAGED, tmp_path / "copy")
+    checkpoints.save(tmp_path / "other", 0, {"x": np.float32(1.0)}, {"kind": "world model"})
+    monkeypatch.chdir(tmp_path)
+
+    def known(checkpoint):
+        asked = PPOTraining(out=tmp_path / "run", checkpoint=checkpoint)
+        return train_ppo.Run(asked, None, None, 1).record()
+
+    assert known(None) == known(bundle.PACKAGED) == known(tmp_path / "copy") == known(Path("copy"))
+    assert known(None) != known(Path("other"))
+    shutil.rmtree(tmp_path / "copy")
+    shutil.copytree(tmp_path / "other", tmp_path / "copy")
+    assert known(Path("copy")) == known(Path("other"))
 
 
 def test_two_processes_cannot_train_in_one_folder(finished):
