@@ -6,4 +6,4 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if [ -n "${OPENSCOPE_URL:-}" ]; then require_browser; fi
-exec "$PYTHON" -m pytest -n 2 "$@"
+exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"  # tests of a file share what they have compiled

@@ -14,16 +14,15 @@ import tempfile
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        *[flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag],
-        "--xla_force_host_platform_device_count=8",
-        "--xla_cpu_multi_thread_eigen=false",  # several test processes share the machine: one thread each
-        # Tests compile much and compute little. At level 0 one device rounds sums otherwise than eight do.
-        "--xla_backend_optimization_level=1",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
-)
+FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    "--xla_cpu_multi_thread_eigen=false",  # several test processes share the machine: one thread each
+    # Tests compile much and compute little. At level 0 one device rounds sums otherwise than eight do.
+    "--xla_backend_optimization_level=1",
+    "--xla_llvm_disable_expensive_passes=true",
+]
+given = [f for f in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in f and f not in FLAGS]
+os.environ["XLA_FLAGS"] = " ".join([*given, *FLAGS])
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 

@@ -355,15 +355,21 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path, one):
 
 
 WRITE_FOR_EVER = """
-import json, sys
+import json, os, sys
 sys.path[:0] = {path!r}
 import episodes
 from collect import store
-answer, static = json.load(sys.stdin)
-writer = store.EpisodeWriter({directory!r})
-for seed in range(10_000):
-    writer.write(episodes.example(answer, static, seed))
-    print(seed, flush=True)
+answer, static = json.loads(sys.stdin.readline())
+for line in sys.stdin:  # each line asks for one more writer; what they import is imported once
+    writes = os.fork()
+    if not writes:
+        print(os.getpid(), flush=True)
+        writer = store.EpisodeWriter({directory!r})
+        for seed in range(10_000):
+            writer.write(episodes.example(answer, static, seed))
+            print(seed, flush=True)
+    os.waitpid(writes, 0)
+    print("ended", flush=True)
 """
 
 
@@ -373,17 +379,16 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path, stored_answer, 
     script = WRITE_FOR_EVER.format(path=[str(here), str(here.parents[1])], directory=str(tmp_path))
     generator = np.random.default_rng(0)
     stored = 0
-    for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        with process:
-            process.stdin.write(json.dumps([stored_answer("kabq_start"), static]))
-            process.stdin.close()
-            process.stdout.readline()  # the first episode of this run is stored
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        print(json.dumps([stored_answer("kabq_start"), static]), file=process.stdin, flush=True)
+        for _ in range(5):
+            print("write", file=process.stdin, flush=True)
+            writer = int(process.stdout.readline())
+            process.stdout.readline()  # the first episode of this writer is stored
             time.sleep(generator.uniform(0.0, 0.5))
-            process.kill()
-            acknowledged = 1 + len(process.stdout.read().splitlines())
-        count = sum(1 for _ in dataset.load(tmp_path))
-        assert count >= stored + acknowledged
-        stored = count
+            os.kill(writer, signal.SIGKILL)
+            acknowledged = 1 + sum(1 for _ in iter(process.stdout.readline, "ended\n"))
+            count = sum(1 for _ in dataset.load(tmp_path))
+            assert count >= stored + acknowledged
+            stored = count

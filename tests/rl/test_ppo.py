@@ -13,7 +13,7 @@ from rl.networks import for_spaces
 from rl.policy import distribution_and_value
 from rl.ppo import PPO
 from rl.totals import report
-from tests.rl.toys import Probe, Sector
+from tests.rl.toys import Probe, ProbeParams, Sector
 
 GAMMA = 0.9
 PROBE = PPOConfig(
@@ -68,39 +68,14 @@ def train(env, config, env_params=None, seed=0):
     return ppo, state, reports
 
 
-def zero(key):
-    return jnp.zeros(())
-
-
-def coin(key):
-    return jax.random.rademacher(key, (), jnp.float32)
-
-
-def matches(seen, action):
-    """+1 where the action names the sign of the observation, -1 elsewhere."""
-    return jnp.where((action == 1) == (seen > 0), 1.0, -1.0)
-
-
 PROBES = {
-    # name: (environment, {observation: value}, {observation: best action})
-    "constant reward": (Probe(zero, lambda seen, action, ended: jnp.ones(()), 1), {0.0: 1.0}, {}),
-    "reward is the observation": (
-        Probe(coin, lambda seen, action, ended: seen, 1),
-        {1.0: 1.0, -1.0: -1.0},
-        {},
-    ),
-    "delayed reward": (
-        Probe(zero, lambda seen, action, ended: jnp.where(ended, 1.0, 0.0), 2),
-        {0.0: GAMMA, 1.0: 1.0},
-        {},
-    ),
-    "reward by action": (
-        Probe(zero, lambda seen, action, ended: 2.0 * action - 1.0, 1),
-        {0.0: 1.0},
-        {0.0: 1},
-    ),
+    # name: (what the probe is, {observation: value}, {observation: best action})
+    "constant reward": ({"always": 1.0}, {0.0: 1.0}, {}),
+    "reward is the observation": ({"coin": True, "by_seen": 1.0}, {1.0: 1.0, -1.0: -1.0}, {}),
+    "delayed reward": ({"length": 2, "at_end": 1.0}, {0.0: GAMMA, 1.0: 1.0}, {}),
+    "reward by action": ({"by_action": 1.0}, {0.0: 1.0}, {0.0: 1}),
     "reward by observation and action": (
-        Probe(coin, lambda seen, action, ended: matches(seen, action), 1),
+        {"coin": True, "by_match": 1.0},
         {1.0: 1.0, -1.0: 1.0},
         {1.0: 1, -1.0: 0},
     ),
@@ -109,8 +84,8 @@ PROBES = {
 
 @pytest.mark.parametrize("name", PROBES)
 def test_probe(name):
-    env, values, actions = PROBES[name]
-    ppo, state, _ = train(env, PROBE)
+    probe, values, actions = PROBES[name]
+    ppo, state, _ = train(Probe(), PROBE, ProbeParams(**probe))
     for seen, expected in values.items():
         _, value = distribution_and_value(ppo.network, state.policy, jnp.array([seen]))
         assert float(value) == pytest.approx(expected, abs=0.1), f"V({seen})"
@@ -124,9 +99,8 @@ def test_a_time_limit_does_not_shorten_the_horizon():
 
     The observation stays the same: a last one that no step ever starts from would have an untrained value.
     """
-    env = Probe(zero, lambda seen, action, ended: jnp.ones(()), 1_000_000, change=0.0)
-    config = dataclasses.replace(PROBE, gamma=0.5)
-    ppo, state, _ = train(env, config, env.default_params.replace(max_steps_in_episode=2))
+    probe = ProbeParams(max_steps_in_episode=2, length=1_000_000, change=0.0, always=1.0)
+    ppo, state, _ = train(Probe(), dataclasses.replace(PROBE, gamma=0.5), probe)
     _, value = distribution_and_value(ppo.network, state.policy, jnp.zeros(1))
     assert float(value) == pytest.approx(2.0, abs=0.1)
 
@@ -173,22 +147,22 @@ def test_the_first_minibatch_has_ratio_one_and_no_kl(dtype, tolerance):
     assert float(metrics["clip_fraction"]) == 0.0
 
 
-def rollout_twice(env, config):
+def rollout_twice(probe, config):
     """Samples and metrics of a second rollout, after the statistics of the first."""
-    ppo, env_params = make(env, config)
+    ppo, env_params = make(Probe(), config, probe)
 
     @jax.jit
-    def roll(state, carry):
+    def roll(state, carry, env_params):
         carry, transitions, totals = ppo.rollout(state, carry, env_params)
         return ppo.learn_statistics(state, totals), carry, transitions, ppo.samples(state, carry, transitions)
 
-    state, carry, *_ = roll(*start(ppo, env_params))
-    return roll(state, carry)[2:]
+    state, carry, *_ = roll(*start(ppo, env_params), env_params)
+    return roll(state, carry, env_params)[2:]
 
 
 def test_advantages_are_normalised_over_the_whole_batch():
-    env = Probe(coin, lambda seen, action, ended: seen, 3)
-    _, (samples, metrics) = rollout_twice(env, PROBE)
+    probe = ProbeParams(length=3, coin=True, by_seen=1.0)
+    _, (samples, metrics) = rollout_twice(probe, PROBE)
     assert samples.advantage.shape == (PROBE.num_envs * PROBE.rollout_length,)
     assert float(samples.advantage.mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(samples.advantage.std()) == pytest.approx(1.0, abs=1e-4)
@@ -204,8 +178,8 @@ def shaped_rewards(weight):
             time = jnp.asarray(state.time, jnp.float32)
             return *result, {**info, "potential": jnp.stack([time, time + 1])}
 
-    env = Potential(zero, lambda seen, action, ended: jnp.ones(()), 2)
-    ppo, env_params = make(env, dataclasses.replace(PROBE, rollout_length=4, shaping_weight=weight))
+    config = dataclasses.replace(PROBE, rollout_length=4, shaping_weight=weight)
+    ppo, env_params = make(Potential(), config, ProbeParams(length=2, always=1.0))
     _, transitions, totals = jax.jit(ppo.rollout)(*start(ppo, env_params), env_params)
     return transitions.reward[:, 0], totals
 
@@ -220,8 +194,8 @@ def test_shaping_is_the_discounted_difference_of_potentials_and_stays_out_of_rep
 
 @pytest.mark.parametrize(("size", "expected"), [(100.0, 1.0), (0.01, 0.01)])
 def test_large_rewards_are_scaled_down_and_small_ones_left_alone(size, expected):
-    env = Probe(coin, lambda seen, action, ended: size * seen, 1)  # returns deviate by `size`
-    transitions, _ = rollout_twice(env, dataclasses.replace(PROBE, reward_scale=None))
+    probe = ProbeParams(coin=True, by_seen=size)  # returns deviate by `size`
+    transitions, _ = rollout_twice(probe, dataclasses.replace(PROBE, reward_scale=None))
     assert float(jnp.abs(transitions.reward).max()) == pytest.approx(expected, rel=0.1)
 
 

@@ -258,7 +258,7 @@ def go_on_with_two_hosts(directory):
         "SLURM_LOCALID": "0",
     }
     fake = {"JAX_COORDINATOR_PORT": str(port), "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    one_device = {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    one_device = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"}
     command = [
         sys.executable,
         "-m",

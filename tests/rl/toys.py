@@ -1,7 +1,5 @@
 """Tiny environments whose right answer is known by hand."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -19,32 +17,43 @@ class ProbeState(environment.EnvState):
 
 @struct.dataclass
 class ProbeParams(environment.EnvParams):
+    """What one probe is; numbers alone, so that all probes share one program.
+
+    The first observation is a coin's +1 or -1, or 0. A step's reward is the sum of `always`, of `by_seen`
+    times the observation, of `at_end` in an episode's last step, of `by_action` times -1 or +1 for the
+    action, and of `by_match` times +1 where the action names the sign of the observation, -1 elsewhere.
+    """
+
     max_steps_in_episode: int = 1_000_000
+    length: int = 1
+    coin: bool = False
+    change: float = 1.0
+    always: float = 0.0
+    by_seen: float = 0.0
+    at_end: float = 0.0
+    by_action: float = 0.0
+    by_match: float = 0.0
 
 
 class Probe(environment.Environment[ProbeState, ProbeParams]):
-    """Two actions; observation `first(key)`, plus `change` each step; terminates after `length` steps.
-
-    reward(seen, action, last step?) gives the reward of a step.
-    """
-
-    def __init__(self, first: Callable, reward: Callable, length: int, change: float = 1.0):
-        super().__init__()
-        self.first, self.reward, self.length, self.change = first, reward, length, change
+    """Two actions; the observation gains `change` each step; terminates after `length` steps."""
 
     @property
     def default_params(self):
         return ProbeParams()
 
     def reset_env(self, key, params):
-        state = ProbeState(seen=self.first(key), time=0)
+        first = jnp.where(params.coin, jax.random.rademacher(key, (), jnp.float32), 0.0)
+        state = ProbeState(seen=first, time=0)
         return state.seen[None], state
 
     def step_env(self, key, state, action, params):
-        ended = state.time + 1 >= self.length
-        reward = self.reward(state.seen, action, ended).astype(jnp.float32)
-        state = ProbeState(seen=state.seen + self.change, time=state.time + 1)
-        return state.seen[None], state, reward, ended, {}
+        ended = state.time + 1 >= params.length
+        matches = jnp.where((action == 1) == (state.seen > 0), 1.0, -1.0)
+        reward = params.always + params.by_seen * state.seen + params.at_end * ended
+        reward = jnp.asarray(reward + params.by_action * (2 * action - 1) + params.by_match * matches)
+        state = ProbeState(seen=state.seen + params.change, time=state.time + 1)
+        return state.seen[None], state, reward.astype(jnp.float32), ended, {}
 
     def observation_space(self, params):
         return spaces.Box(-10.0, 10.0, (1,))

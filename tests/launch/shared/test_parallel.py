@@ -167,7 +167,8 @@ def test_two_hosts_average_over_all_devices(backend, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags}
     command = [sys.executable, str(Path(__file__).with_name("two_hosts.py")), str(port), backend]
     hosts = [
         subprocess.Popen(

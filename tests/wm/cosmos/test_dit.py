@@ -1,6 +1,7 @@
 """The transformer's own properties; that it equals the published one is tested in test_parity.py."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,9 @@ def arguments():
     }
 
 
+@functools.cache
 def network(**options):
+    """The compiled network; tests that ask for the same options share it."""
     model = CosmosDiT(TINY.dit, TINY.action, **{"dtype": jnp.float32, **options})
     return jax.jit(lambda params, arguments: model.apply({"params": params}, **arguments))
 
@@ -132,9 +135,9 @@ def test_a_step_size_is_read_only_by_networks_that_know_it(params, arguments):
     config = dataclasses.replace(TINY.dit, step_hidden=16)
     model = CosmosDiT(config, TINY.action, dtype=jnp.float32)
     knowing = random_tree(jax.eval_shape(lambda: dit.init(model, jax.random.key(0))), 0)
-    apply = jax.jit(lambda steps: model.apply({"params": knowing}, **arguments, steps=steps))
+    apply = jax.jit(lambda steps=None: model.apply({"params": knowing}, **arguments, steps=steps))
     assert jnp.abs(apply(steps) - apply(steps / 2)).max() > 1e-2
-    untold = model.apply({"params": knowing}, **arguments)
+    untold = apply()
     np.testing.assert_allclose(untold, apply(jnp.zeros(2)), atol=1e-5)
     assert jnp.abs(untold - apply(steps)).max() > 1e-2
 

@@ -65,9 +65,14 @@ def assert_same(one, other, atol=2e-6):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=1e-4), one, other)
 
 
+@pytest.fixture(scope="module")
+def on_one_device():
+    return run(toy_objective, *toy(), "pmap", 1, 1)
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_to_the_same_step(way):
-    reference, metrics = run(toy_objective, *toy(), "pmap", 1, 1)
+def test_every_way_to_the_same_step(on_one_device, way):
+    reference, metrics = on_one_device
     state, others = run(toy_objective, *toy(), *way)
     assert_same((state.trained, state.ema, metrics), (reference.trained, reference.ema, others))
     assert int(state.step) == 3

@@ -14,7 +14,8 @@ from wm.sector import observe as ob
 from wm.sector.airport import Airport
 from wm.sector.route import next_fix
 
-observe = jax.jit(ob.observe)
+observe, select = jax.jit(ob.observe), jax.jit(ap.select)
+legal_mask = jax.jit(commands.legal_mask)
 COUNTS = ("runway_count", "airspace_vertices", "route_legs", "stream_count", "stream_category")
 FLAGS = ("route_fly_over", "route_on_sid")
 
@@ -106,7 +107,7 @@ def test_padding_changes_no_feature(seed):
     wind = {"wind_speed_kt": jnp.float32(14.0), "wind_from_rad": jnp.float32(2.0)}
     for i, place in enumerate((small, large)):
         alone = observe(scenes.scene(aircraft, place, **wind), place)
-        chosen = ap.select(stacked, i)
+        chosen = select(stacked, i)
         among = observe(scenes.scene(aircraft, chosen, **wind), chosen)
         assert_same_tree(alone, among)
 
@@ -116,7 +117,7 @@ def test_stacking_keeps_types_and_values():
     for order in ([small, large], [large, small]):
         stacked = ap.stack(order)
         for i, place in enumerate(order):
-            chosen = ap.select(stacked, i)
+            chosen = select(stacked, i)
             assert isinstance(chosen, Airport)
             for name in vars(place):
                 original, padded = np.asarray(getattr(place, name)), np.asarray(getattr(chosen, name))
@@ -127,13 +128,13 @@ def test_stacking_keeps_types_and_values():
 
 def test_select_works_on_a_traced_index():
     stacked = ap.stack([scenes.airport(), scenes.larger_airport()])
-    elevations = jax.vmap(lambda i: ap.select(stacked, i).elevation_ft)(jnp.asarray([1, 0, 1]))
+    elevations = jax.vmap(lambda i: select(stacked, i).elevation_ft)(jnp.asarray([1, 0, 1]))
     np.testing.assert_array_equal(elevations, [130.5, 2000.0, 130.5])
 
 
 def test_padding_adds_no_legal_action():
     small, large = scenes.airport(), scenes.larger_airport()
-    chosen = ap.select(ap.stack([small, large]), 0)
+    chosen = select(ap.stack([small, large]), 0)
     past_the_end = scenes.traffic(4, leg=[2, 3, 7, 8], route=[0, 0, 0, 2])
-    assert_same_tree(commands.legal_mask(past_the_end, small), commands.legal_mask(past_the_end, chosen))
+    assert_same_tree(legal_mask(past_the_end, small), legal_mask(past_the_end, chosen))
     np.testing.assert_array_equal(next_fix(past_the_end, chosen), [2, -1, -1, -1])

@@ -19,6 +19,8 @@ INTERCEPT_FT = 3600.0
 apply = jax.jit(commands.apply)
 decode = jax.jit(commands.decode)
 legal_mask = jax.jit(commands.legal_mask)
+are_legal = jax.jit(jax.vmap(commands.is_legal, (0, None)))
+apply_each = jax.jit(jax.vmap(commands.apply, (None, 0, None)))
 
 
 def action(slot: int, verb: int = 0, altitude: int = 0, heading: int = 0, speed: int = 0):
@@ -255,7 +257,7 @@ def test_enumerated_actions_agree_with_the_mask(every_action, seed):
     """Legality worked out action by action from the game's rules, and illegal actions change nothing."""
     aircraft = scenes.random_traffic(np.random.default_rng(seed), 4)
     mask = legal_mask(aircraft, PLACE)
-    legal = np.asarray(jax.vmap(lambda a: commands.is_legal(a, mask))(every_action))
+    legal = np.asarray(are_legal(every_action, mask))
     column = {name: np.asarray(getattr(aircraft, name)) for name in tr.schema(tr.Traffic)}
 
     def accepts(slot, verb, altitude, heading, speed):
@@ -280,7 +282,7 @@ def test_enumerated_actions_agree_with_the_mask(every_action, seed):
     expected = np.asarray([accepts(*map(int, a)) for a in every_action])
     np.testing.assert_array_equal(legal, expected)
     assert 0 < legal.mean() < 1
-    after = jax.jit(jax.vmap(lambda a: commands.apply(aircraft, a, PLACE)))(every_action)
+    after = apply_each(aircraft, every_action, PLACE)
     for name in tr.schema(tr.Traffic):
         moved = np.asarray(getattr(after, name)) != column[name]
         assert not moved[~legal].any(), name
