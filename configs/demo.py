@@ -3,6 +3,11 @@
     ./launch/demo.sh
     ./launch/demo.sh --short      a smoke run of every stage
     ./launch/demo.sh --url http://localhost:3003   ends in the real game
+
+Learns a small world model of KABQ from the shipped recording and puts its error beside the shipped model's,
+on the same unseen hour. PPO then goes on from the shipped controller in that new model. At last no commands,
+random commands, the shipped controller (before) and the new one (after) play the same hours of the shipped
+model.
 """
 
 import dataclasses
@@ -14,8 +19,10 @@ class DemoConfig:
     """Options of launch.demo."""
 
     out: Path = Path("runs/demo")
-    short: bool = False  # a smoke run: every stage, nothing to be learned from its figures
-    url: str | None = None  # a running openScope to play at the end
+    short: bool = False
+    """A smoke run: every stage, nothing to be learned from its figures."""
+    url: str | None = None
+    """A running openScope to play at the end."""
     seed: int = 0
 
 
@@ -32,6 +39,7 @@ class Sizes:
     ppo_envs: int
     rollout: int
     episodes: int
+    minutes: int
     real_episodes: int
 
 
@@ -41,10 +49,11 @@ FULL = Sizes(
     wm_batch=512,
     wm_members=2,
     wm_width=96,
-    ppo_steps=120_000,
+    ppo_steps=30_000,
     ppo_envs=32,
     rollout=60,
     episodes=8,
+    minutes=60,
     real_episodes=2,
 )
 SHORT = dataclasses.replace(
@@ -52,9 +61,10 @@ SHORT = dataclasses.replace(
     wm_steps=200,
     wm_batch=128,
     wm_width=32,
-    ppo_steps=1_200,
+    ppo_steps=480,
     ppo_envs=4,
     rollout=30,
     episodes=2,
+    minutes=5,
     real_episodes=1,
 )

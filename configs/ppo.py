@@ -120,6 +120,8 @@ class PPOTraining:
     """World model for OpenScopeWM-v0; the packaged one if left out."""
     airport: str | None = None
     """Train at this airport of the world model alone; at all it knows if left out."""
+    init: str | None = None
+    """Policy to start from, with its network's size: shipped, or the folder of a training run."""
     backend: Literal["pmap", "shard_map"] = "pmap"
     devices: int | None = None
     """How many of this machine's devices; all if left out. For several machines see launch/on_hosts.py."""

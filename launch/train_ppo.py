@@ -25,8 +25,8 @@ import gymnax
 import jax
 
 from configs import cli
-from configs.ppo import PRESETS, PPOConfig, PPOTraining
-from launch.shared import parallel, runs, training
+from configs.ppo import PRESETS, NetworkConfig, PPOConfig, PPOTraining
+from launch.shared import parallel, players, runs, training
 from launch.shared.training import Folder, Log, TrainingError
 from rl import networks
 from rl.clone import Cloning
@@ -85,6 +85,7 @@ class Run:
             "checkpoint": checkpoint and checkpoints.fingerprint(checkpoint),
             "airport": asked.airport,
             "ppo": cli.to_json(asked.ppo),
+            **({} if asked.init is None else {"init": checkpoints.fingerprint(players.folder_of(asked.init))}),
         }
 
 
@@ -103,7 +104,7 @@ def prepare(arguments: PPOTraining) -> Run:
     devices = len(parallel.devices(arguments.devices))
     if arguments.devices is not None and jax.process_count() > 1:
         raise TrainingError("--devices is for one host; of several hosts all devices take part: leave it out")
-    asked, everywhere = arguments.ppo, devices * jax.process_count()
+    asked, everywhere = with_size_of_init(arguments), devices * jax.process_count()
     fits = lambda size: size * asked.rollout_length % asked.minibatches == 0  # noqa: E731
     size = training.per_device(arguments.out, asked.num_envs, everywhere, "environments", fits)
     config = replace(asked, num_envs=size)
@@ -114,10 +115,22 @@ def prepare(arguments: PPOTraining) -> Run:
     return Run(arguments, learner, env_params, devices)
 
 
+def with_size_of_init(arguments: PPOTraining) -> PPOConfig:
+    """The configuration with the network of --init, in the precision that was asked for."""
+    if arguments.init is None:
+        return arguments.ppo
+    size = checkpoints.load_config(players.folder_of(arguments.init))["network"]
+    network = NetworkConfig(**{**size, "dtype": arguments.ppo.network.dtype})
+    return replace(arguments.ppo, network=network)
+
+
 def start(run: Run) -> tuple[TrainState, Carry]:
-    """A fresh train state, and environments on all devices (leaves [D, E, ...])."""
+    """Train state (fresh, or the policy of --init) and environments on all devices, leaves [D, ...]."""
     key_init, key_envs = jax.random.split(jax.random.key(run.config.seed))
     state = jax.jit(run.learner.init)(key_init, run.env_params)
+    if run.arguments.init is not None:
+        folder = players.folder_of(run.arguments.init)
+        state = state.replace(policy=checkpoints.restore(folder, state.policy))
     keys = parallel.host_keys(key_envs, run.environments)
     carry = jax.jit(run.learner.reset)(keys, run.env_params)
     return parallel.replicate(state, run.devices), parallel.split(carry, run.devices)

@@ -101,15 +101,22 @@ def make(given: str, slots: int) -> Player:
     if given in SCRIPTED:
         chosen = SCRIPTED[given]
         return Player(given, *chosen.make(slots), chosen.modules, given)
+    folder = folder_of(given)
+    policy, params = load_policy(folder)
+    about = json.dumps(checkpoints.load_config(folder), sort_keys=True)
+    return Player("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
+
+
+def folder_of(given: str) -> Path:
+    """The folder of a trained policy: the shipped one, or that of a training run or of its policy.
+
+    Raises ValueError where there is no such folder.
+    """
     folder = SHIPPED if given == "shipped" else Path(given)
     if not folder.is_dir():
         known = ", ".join((*SCRIPTED, "shipped"))
         raise ValueError(f"policy {given!r} must be one of {known} or a trained policy's folder")
-    if (folder / "policy").is_dir():
-        folder = folder / "policy"
-    policy, params = load_policy(folder)
-    about = json.dumps(checkpoints.load_config(folder), sort_keys=True)
-    return Player("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
+    return folder / "policy" if (folder / "policy").is_dir() else folder
 
 
 def _hash(params: Any) -> str:

@@ -316,3 +316,16 @@ def test_two_hosts_go_on_as_one_host_with_their_devices(finished, tmp_path, monk
         *(jax.tree.leaves((state.policy, carry.observation)) for state, carry in ends), strict=True
     ):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_starts_from_the_policy_of_another(finished, tmp_path):
+    directory, _ = finished
+    other_size = dataclasses.replace(TINY, network=dataclasses.replace(TINY.network, width=24))
+    run = prepare(arguments(tmp_path / "run", init=str(directory), ppo=other_size))
+    assert run.learner.network.config.width == TINY.network.width
+    state, _ = train_ppo.start(run)
+    _, learned = load_policy(directory / "policy")
+    for ours, theirs in zip(jax.tree.leaves(state.policy), jax.tree.leaves(learned), strict=True):
+        np.testing.assert_array_equal(np.asarray(ours)[0], np.asarray(theirs))
+    with pytest.raises(ValueError, match="policy 'nobody' must be one of"):
+        prepare(arguments(tmp_path / "run", init="nobody"))
