@@ -80,12 +80,12 @@ class Run:
         """What every start of the run has to share: the configuration, the world model by its content."""
         asked = self.arguments
         checkpoint = asked.checkpoint or (bundle.PACKAGED if asked.env == WORLD_MODEL else None)
-        return {
+        begun = {} if asked.init is None else {"init": checkpoints.fingerprint(players.folder_of(asked.init))}
+        return begun | {
             "env": asked.env,
             "checkpoint": checkpoint and checkpoints.fingerprint(checkpoint),
             "airport": asked.airport,
             "ppo": cli.to_json(asked.ppo),
-            **({} if asked.init is None else {"init": checkpoints.fingerprint(players.folder_of(asked.init))}),
         }
 
 
