@@ -1,6 +1,6 @@
-"""Play episodes of the real game with some policy and store them.
+"""Play episodes of the real game with some player and store them.
 
-A policy is an object with `reset(seed)` and `policy(observation) -> action int32[5]`, on the
+A player is an object with `reset(seed)` and `player(observation) -> action int32[5]`, on the
 observations of collect.env.
 """
 
@@ -25,7 +25,7 @@ from wm.sector import traffic as tr
 ATTEMPTS = 3  # of one episode, when the browser crashes
 
 
-class Policy(Protocol):
+class Player(Protocol):
     """Chooses actions from observations; `reset` before each episode."""
 
     def reset(self, seed: int) -> None: ...
@@ -155,7 +155,7 @@ def _metadata(env: OpenScopeEnv, job: Job, about: dict) -> dict:
     }
 
 
-def play(env: OpenScopeEnv, policy: Policy, job: Job, listener: Listener = Listener()) -> dict:
+def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Listener()) -> dict:
     """Play one episode and return it as store.EpisodeWriter.write takes it.
 
     An episode ends early, before the decision in which more aircraft come than a recording holds or in
@@ -170,11 +170,11 @@ def play(env: OpenScopeEnv, policy: Policy, job: Job, listener: Listener = Liste
     observation, info = env.reset(seed=job.seed, options=options)
     if env.game.page.moved:
         listener.on_moved(env.game.page.address)
-    policy.reset(job.seed)
+    player.reset(job.seed)
     steps, truncated, cut = [], False, None
     while not truncated:
         before = _row(env, info["overflow"])
-        action = np.asarray(policy(observation), np.int32)
+        action = np.asarray(player(observation), np.int32)
         try:
             observation, _, _, truncated, info = env.step(action)
         except (SectorFull, GameFault) as error:
@@ -229,7 +229,7 @@ class SharedBrowser:
 
 def record(
     jobs: Iterable[Job],
-    policies: dict[str, Policy],
+    players: dict[str, Player],
     writer: store.EpisodeWriter,
     server: Server | str | None = None,
     view: View | None = None,
@@ -247,7 +247,7 @@ def record(
     try:
         for job in jobs:
             try:
-                example = _play_again(stage, policies[job.policy], job, listener)
+                example = _play_again(stage, players[job.policy], job, listener)
             except GameFault as error:
                 if listener.on_fault is None:
                     raise
@@ -285,11 +285,11 @@ class Stage:
         self.env = None
 
 
-def _play_again(stage: Stage, policy: Policy, job: Job, listener: Listener) -> dict:
+def _play_again(stage: Stage, player: Player, job: Job, listener: Listener) -> dict:
     """`play`, in a fresh browser each time that one is lost."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return play(stage.set_for(job), policy, job, listener)
+            return play(stage.set_for(job), player, job, listener)
         except BrowserLost as error:
             stage.clear()
             if attempt == ATTEMPTS:

@@ -88,17 +88,17 @@ class Worker:
             raise error
 
     def _page(self, jobs: list, made: dict, writer) -> None:
-        """Play some of the jobs, with policies of its own: they remember where they are in an episode."""
+        """Play some of the jobs, with players of its own: they remember where they are in an episode."""
         from collect.record import Listener, record
         from collect.server import Server
 
-        policies = {name: copy.copy(player) for name, player in made.items()}
+        own = {name: copy.copy(player) for name, player in made.items()}
         listener = Listener(
             self._on_step, self._report("lost"), self._report("refused"), self._report("moved")
         )
         server = Server.of(self._config)
         try:
-            for job in record(jobs, policies, writer, server, self._view, listener, self._browsers):
+            for job in record(jobs, own, writer, server, self._view, listener, self._browsers):
                 self._reports.put(("episode", job.key))
         finally:
             if sys.exc_info()[0] is not None:

@@ -16,7 +16,7 @@ import pytest
 
 from configs.ppo import CARTPOLE, PPOTraining
 from launch import train_ppo
-from launch.shared import training
+from launch.shared import parallel, training
 from launch.shared.training import TrainingError
 from launch.train_ppo import prepare, restore, train
 from rl.policy import load_policy
@@ -325,7 +325,8 @@ def test_a_run_starts_from_the_policy_of_another(finished, tmp_path):
     assert run.learner.network.config.width == TINY.network.width
     state, _ = train_ppo.start(run)
     _, learned = load_policy(directory / "policy")
-    for ours, theirs in zip(jax.tree.leaves(state.policy), jax.tree.leaves(learned), strict=True):
-        np.testing.assert_array_equal(np.asarray(ours)[0], np.asarray(theirs))
+    begun = parallel.unreplicate(state).policy
+    for ours, theirs in zip(jax.tree.leaves(begun), jax.tree.leaves(learned), strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
     with pytest.raises(ValueError, match="policy 'nobody' must be one of"):
         prepare(arguments(tmp_path / "run", init="nobody"))
