@@ -174,9 +174,7 @@ def run(config: WorldModelConfig) -> dict:
         seeds = {i: sorted(r.seed for r in rs) for i, rs in zip(config.airports, recorded, strict=True)}
         metadata = {"data_fingerprint": known_by, "seeds": seeds}
         asked = model_config(config)
-        training.replace_folder(
-            folder.path / "model", lambda path: bundle.save_bundle(path, params, asked, metadata)
-        )
+        folder.product("model", lambda path: bundle.save_bundle(path, params, asked, metadata))
         draw(folder)
         brief = judge(config, state.weights, recorded, folder.path / "overlay.png")
         seconds = time.perf_counter() - begin

@@ -195,9 +195,7 @@ def finish(run: Run, folder: Folder, state: TrainState, frozen: Any) -> dict:
     variables = run.trainer.variables(*_alone(run, (_best(state), frozen)))
     metadata = {"data_fingerprint": run.data.fingerprint}
     params, context = jax.device_get(lora.merge(variables)), np.asarray(run.clips.context)
-    training.replace_folder(
-        folder.path / "model", lambda path: models.save(path, run.model, params, context, metadata)
-    )
+    folder.product("model", lambda path: models.save(path, run.model, params, context, metadata))
     lines = folder.lines()
     steps = [line for line in lines if "loss" in line]
     epochs = [line for line in lines if "loss" not in line]

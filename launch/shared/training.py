@@ -151,6 +151,23 @@ class Folder:
             return bool(self.signals)
         return bool(np.any(multihost_utils.process_allgather(np.asarray(len(self.signals)))))
 
+    def product(self, name: str, write: Callable[[Path], Any]) -> None:
+        """The run's folder `name` as `write` makes it; until that is whole an earlier one stays.
+
+        A run that was finished before keeps what it made: other runs know it by its content.
+        """
+        final = self.path / name
+        if self.done >= self.total and final.exists():
+            return
+        fresh, old = (final.with_name(f".{name}.{word}") for word in ("new", "old"))
+        for leftover in (fresh, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        write(fresh)
+        if final.exists():
+            final.replace(old)
+        fresh.replace(final)
+        shutil.rmtree(old, ignore_errors=True)
+
     def checkpoint(self, step: int, due: bool, save: Callable[[], Any]) -> None:
         """Calls `save` when it is due, at the end, and when the run was asked to end.
 
@@ -313,17 +330,3 @@ def _waiting(received: list[int]) -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-
-# Finished folders
-
-
-def replace_folder(folder: Path, write: Callable[[Path], Any]) -> None:
-    """`folder` as `write` makes it; until that is whole an earlier one stays."""
-    fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    write(fresh)
-    if folder.exists():
-        folder.replace(old)
-    fresh.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)

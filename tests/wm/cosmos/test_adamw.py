@@ -100,7 +100,7 @@ def test_bfloat16_square_decays_where_rounding_to_nearest_would_stay():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"learning_rate": 0.0}, "learning_rate is 0.0, must be positive"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0, must be more than 0"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0, must be between 0 and 1"),
         ({"beta2": 1.0}, "beta2 is 1.0"),

@@ -15,8 +15,10 @@ def types_of(env, params) -> dict[str, str]:
         return env.reset(key, params)
 
     def step(key, state):
-        action = env.action_space(params).sample(key)
-        return action, *env.step_env(key, state, action, params), *env.step(key, state, action, params)
+        keys = jax.random.split(key, 3)
+        action = env.action_space(params).sample(keys[0])
+        once = env.step_env(keys[1], state, action, params)
+        return action, *once, *env.step(keys[2], state, action, params)
 
     key = jax.random.key(0)
     observation, state = jax.eval_shape(reset, key)
