@@ -53,11 +53,11 @@ class Airport:
     stream_category: jax.Array  # [S]
     stream_interval_s: jax.Array  # [S] mean time between spawns at the airport's own rate
     stream_minimum_s: jax.Array  # [S] shortest time between spawns
-    # Looked up from the routes by `with_legs_ahead`: from each leg on, the first leg that ..., or -1.
-    leg_of_fix: jax.Array  # [Q, L] int32; is a fix, not a vector leg
-    leg_of_maximum: jax.Array  # [Q, L] int32; has a maximum altitude
-    leg_of_minimum: jax.Array  # [Q, L] int32; has a minimum altitude
-    leg_of_speed: jax.Array  # [Q, L] int32; has a maximum speed
+    # `with_legs_ahead` looks these up. From each leg on: the first leg that has the property named, or -1.
+    leg_of_fix: jax.Array  # [Q, L] int32; a fix, no vector leg
+    leg_of_maximum: jax.Array  # [Q, L] int32; a maximum altitude
+    leg_of_minimum: jax.Array  # [Q, L] int32; a minimum altitude
+    leg_of_speed: jax.Array  # [Q, L] int32; a maximum speed
 
 
 def altitude_levels(static: dict) -> np.ndarray:

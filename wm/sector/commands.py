@@ -126,7 +126,7 @@ def _cancel_approach(traffic: Traffic, airport: Airport, hit) -> Traffic:
 def apply(traffic: Traffic, action, airport: Airport) -> Traffic:
     """Return the traffic `[N]` after one action `[5]`; an illegal action changes nothing."""
     command = decode(action, traffic, airport)
-    # Only the addressed aircraft is asked: the mask of all belongs to the observation, which has it already.
+    # Only the addressed aircraft needs a mask here; the observation already holds that of all aircraft.
     one = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, command.slot, 1), traffic)
     legal = (command.verb >= 0) & is_legal(action.at[0].set(0), legal_mask(one, airport))
     addressed = (jnp.arange(traffic.valid.shape[-1]) == command.slot) & legal

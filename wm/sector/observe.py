@@ -16,7 +16,7 @@ from wm.sector.route import current_leg, route_left_nm
 from wm.sector.traffic import Scene, Traffic
 
 LOOK_AHEAD_S = 120.0  # horizon of the closest-approach features
-FAR_NM = 60.0  # what "nobody near" reads as
+FAR_NM = 60.0  # distance shown where there is nobody
 VERTICAL_WEIGHT_NM_PER_FT = 3.0 / 1000.0  # the separation minimum's own exchange rate
 
 
@@ -256,13 +256,13 @@ def _global_state(scene: Scene, airport: Airport):
 
 
 def observe(scene: Scene, airport: Airport) -> dict:
-    """Return the observation of one scene (N slots): see the module and design notes.
+    """Return the observation of one scene with N slots.
 
     Keys: aircraft [N, F] float32, aircraft_mask [N] bool, global_state [G] float32,
     action_mask {aircraft [N+1], verb [N, 5], altitude [N, 9], heading [N, 7], speed [N, 4]}.
     """
     columns, valid = aircraft_features(scene, airport), scene.traffic.valid
-    # Masked before they are stacked: what follows a stack in one kernel is computed per column.
+    # Masked here, because XLA computes what follows a stack once for every column.
     masked = [jnp.where(valid, columns[n].astype(jnp.float32) / SCALES[n], 0.0) for n in FEATURES]
     return {
         "aircraft": stack(masked),

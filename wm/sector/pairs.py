@@ -1,6 +1,6 @@
 """Every pair of N aircraft once: slot i with slots i + 1 to i + N // 2, counted round.
 
-Half the work and memory of a table `[N, N]` of which one triangle is used. D = N // 2 distances.
+A full table `[N, N]` would hold every pair twice. D = N // 2 is the number of distances between slots.
 """
 
 import numpy as np

@@ -27,7 +27,7 @@ from wm.store import checkpoints
 KIND = "world model"
 PACKAGED = Path(__file__).parents[1] / "data" / "default"
 SPAWN_ROWS = 48  # J
-KNOWN = 0.999  # share of recorded states in which imagination goes on
+KNOWN = 0.999  # share of recorded states in which the members agree well enough to go on
 
 
 def take_slots(traffic: Traffic, slots: int) -> Traffic | None:

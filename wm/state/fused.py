@@ -1,8 +1,8 @@
-"""A loop over frames as one GPU kernel, where everything in it is worked out aircraft by aircraft.
+"""A loop over frames as one GPU kernel, for a body that treats every aircraft by itself.
 
-XLA splits such a loop into several kernels a pass, each of which reads the same columns again and repeats
-much of the arithmetic. A Pallas kernel (Triton) loads the columns of a block of aircraft once, keeps them
-in registers over all frames and writes each result once. Elsewhere `jax.lax.scan` runs the same body.
+XLA compiles such a loop to several kernels, each of which reads the same columns and repeats arithmetic. A
+Pallas kernel (Triton) loads the columns of a block of aircraft once, keeps them in registers over all frames,
+and writes each result once. On a CPU `jax.lax.scan` runs the same body.
 Letters: K frames, N aircraft.
 """
 
@@ -16,9 +16,9 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-BLOCK = 128  # aircraft of one program, a power of two
+BLOCK = 128  # aircraft of one kernel program, a power of two
 WARPS = 4  # one thread an aircraft
-UNROLL = 5  # frames in one compiled loop body of the scan: fewer passes over memory, longer compilation
+UNROLL = 5  # frames in one loop body of the scan: more would pass over memory less and compile longer
 
 
 def scan_frames(body: Callable, carry: Any, constants: Any, frames: int) -> tuple[Any, Any]:

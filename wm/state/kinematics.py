@@ -30,7 +30,7 @@ RECORDED = ("x_nm", "y_nm", "altitude_ft", "heading_rad", "ground_track_rad")
 MOVING = (*RECORDED, "speed_kt", "ground_speed_kt", "target_heading_rad", "target_altitude_ft",
           "target_speed_kt", "expedite")
 
-# What an aircraft can steer for; all are recomputed on every frame from its position.
+# What an aircraft can steer for. The target is computed again on every frame, from the position.
 HEADING_GUIDES = ("keep", "assigned", "fix", "vector", "localizer", "threshold", "runway")
 ALTITUDE_GUIDES = ("keep", "assigned", "maximum", "minimum", "glideslope", "field", "level",
                    "ceiling", "free")
@@ -42,7 +42,7 @@ class Guidance:
     """What each aircraft follows during one step; `[N]` each."""
 
     heading: jax.Array  # int32 index into HEADING_GUIDES
-    localizer_gain: jax.Array  # target track leaves the course by gain times the angle off it
+    localizer_gain: jax.Array  # angle between target track and course, over the angle off the course
     altitude: jax.Array  # int32 index into ALTITUDE_GUIDES
     free_altitude_ft: jax.Array
     speed: jax.Array  # int32 index into SPEED_GUIDES
@@ -124,7 +124,7 @@ def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, air: A
     north = air.magnetic_north_rad
     scale = geometry.east_scale(t.x_nm, t.y_nm, air.latitude_rad, north)
 
-    to_fix = g.heading == HEADING_GUIDES.index("fix")  # else what matters is the runway
+    to_fix = g.heading == HEADING_GUIDES.index("fix")  # all other guides with a place use the runway
     dx = jnp.where(to_fix, fix.x_nm, course.x_nm) - t.x_nm
     dy = jnp.where(to_fix, fix.y_nm, course.y_nm) - t.y_nm
     bearing = geometry.true_bearing_to(dx, dy, scale, north)

@@ -226,7 +226,7 @@ def airport_of(recordings: list[Recording]) -> tuple[Airport, list[Recording]]:
         t = recording.scene.traffic
         table = np.asarray([*ids, -1], np.int32)
         scene = recording.scene.replace(traffic=t.replace(route=table[t.route]))
-        # All share the one list of routes, complete once the loop has ended.
+        # All recordings share this list, which the loop completes.
         renumbered.append(dataclasses.replace(recording, scene=scene, routes=routes))
     initial = _initial_altitudes(renumbered, len(routes))
     routes = [

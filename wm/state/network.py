@@ -28,7 +28,7 @@ FATE_EVENTS = {
     OFF_ROUTE: "NOT_CLEARED_ON_ROUTE",
     BUST: "AIRSPACE_BUST",
 }
-NEVER = FRAMES_PER_STEP  # a frame index that is not reached
+NEVER = FRAMES_PER_STEP  # the frame of what does not happen in this step
 
 CATEGORICAL = {
     "heading": len(kn.HEADING_GUIDES),
@@ -45,7 +45,7 @@ CATEGORICAL = {
 BINARY = {"autopilot": 1, "approach_clearance": 1, "events": len(EVENT_NAMES)}
 SCALAR = {"localizer_gain": 1, "free_altitude": 1, "free_speed": 1}
 GAIN_SCALE, FREE_ALTITUDE_FT, FREE_SPEED_KT = 20.0, 2000.0, 50.0
-PROBE_PERIOD = 4  # steps in which every environment is probed once
+PROBE_PERIOD = 4  # steps after which every environment has been probed once
 
 
 class AutopilotNetwork(nn.Module):
@@ -156,7 +156,7 @@ def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
         return drawn | {n: outputs[n] > 0 for n in BINARY}
     shape = outputs["heading"].shape[:-1]
     width = len(CATEGORICAL) + sum(BINARY.values())
-    # Drawn once: without the barrier every kernel that reads a column would draw them all again.
+    # Without the barrier, XLA draws all numbers again in every kernel that reads one of them.
     uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width), jnp.float32))
     drawn = {}
     for i, name in enumerate(CATEGORICAL):

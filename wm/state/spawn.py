@@ -13,7 +13,7 @@ from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.traffic import STEP_S, Scene, Traffic
 
-MAX_SPAWNS = 4  # per step; further streams keep waiting and spawn on the following ones
+MAX_SPAWNS = 4  # per step; further streams wait for the next step
 
 
 @struct.dataclass
