@@ -6,8 +6,8 @@
 
 Learns a small world model of KABQ from the shipped recording and puts its error beside the shipped model's,
 on the same unseen hour. PPO then goes on from the shipped controller in that new model. At last no commands,
-random commands, the shipped controller (before) and the new one (after) play the same hours of the shipped
-model.
+random commands, the shipped controller (before) and the new one (after) play the same hours in the shipped
+model; in the new model no commands and the new controller play them.
 """
 
 import dataclasses

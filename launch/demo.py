@@ -18,8 +18,18 @@ from configs import cli
 from configs.demo import FULL, SHORT, DemoConfig, Sizes
 from launch import eval_policy, eval_wm, train_ppo, train_wm
 from launch.shared import runs
+from launch.shared.scoreboard import record_names
 
 MARK = "demo.json"  # tells a demonstration's folder from others
+PLACES = {"shipped": "the shipped model", "new": "the new model", "real": "the real game"}
+PICTURES = {
+    "wm/curves.png": "how the new model learned",
+    "wm/overlay.png": "five recorded minutes and what the new model makes of them",
+    "shipped_wm/overlay.png": "the same minutes in the shipped model",
+    "ppo/curves.png": "how the controller learned",
+    "compare_shipped/radar.png": "an hour of each controller in the shipped model",
+    "compare_real/radar.png": "an hour of each controller in the real game",
+}
 PLAYERS = {
     "no commands": "noop",
     "random commands": "random",
@@ -76,19 +86,22 @@ def controller(config: DemoConfig, sizes: Sizes) -> list[str]:
     ]
 
 
-def comparison(config: DemoConfig, sizes: Sizes, where: str) -> list[str]:
-    """Arguments of launch.eval_policy: the controllers in the shipped model, or in the real game."""
-    episodes = sizes.episodes if where == "model" else sizes.real_episodes
-    url = ["--url", config.url] if where == "real" else []
+def comparison(config: DemoConfig, sizes: Sizes, place: str) -> list[str]:
+    """Arguments of launch.eval_policy: the controllers in one of PLACES."""
+    where = {
+        "shipped": ("--where", "model"),
+        "new": ("--where", "model", "--checkpoint", str(config.out / "wm" / "model")),
+        "real": ("--where", "real", "--url", str(config.url)),
+    }
+    others = ("noop",) if place == "new" else ("noop", "random", "shipped")
     return [
-        *("--where", where),
+        *where[place],
         *("--airport", sizes.airports[0]),
-        *("--policies", "noop", "random", "shipped", str(config.out / "ppo")),
-        *("--episodes", str(episodes)),
+        *("--policies", *others, str(config.out / "ppo")),
+        *("--episodes", str(sizes.real_episodes if place == "real" else sizes.episodes)),
         *("--minutes", str(sizes.minutes)),
         *("--cache", str(config.out / "episodes")),
-        *("--out", str(config.out / f"compare_{where}")),
-        *url,
+        *("--out", str(config.out / f"compare_{place}")),
     ]
 
 
@@ -99,18 +112,22 @@ def summary(results: dict, airport: str) -> str:
         row = results[name][airport]["model_commanded_60s"]
         lines.append(f"    {words:30s} {row['p50']:9.4f} {row['p95']:9.4f}")
     lines += ["", "Share of arrivals with time to land that landed, and points per hour, with 95 % intervals"]
-    for where in [name for name in ("imagined", "real") if results.get(name)]:
-        figures, suffix = results[where]["figures"], "_imagined" if where == "imagined" else ""
-        place = "the shipped model" if where == "imagined" else "the real game"
-        for words, policy in PLAYERS.items():
-            landed = figures.get(f"landed_share_{policy}_{airport}{suffix}")
-            points = figures[f"return_{where}_{policy}_{airport}"]
-            share = "  no arrival had time" if landed is None else _interval(landed, 2)
-            lines.append(f"    {words:30s} {share:22s} {_interval(points, 0)}   {place}")
+    for place, words in PLACES.items():
+        if place not in results:
+            continue
+        lines.append(f"  in {words}")
+        figures, world = results[place]["figures"], "real" if place == "real" else "imagined"
+        for who, policy in PLAYERS.items():
+            names = record_names({"landed_share": 2, "return": 0}, world, policy, airport)
+            cells = [_cell(figures.get(name), digits) for name, digits in names.items()]
+            if any(cells):
+                lines.append(f"    {who:30s} {cells[0]:22s} {cells[1]}")
     return "\n".join(lines)
 
 
-def _interval(figure: dict, digits: int) -> str:
+def _cell(figure: dict | None, digits: int) -> str:
+    if figure is None:
+        return ""
     value, low, high = (f"{figure[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} ({low} to {high})"
 
@@ -144,13 +161,11 @@ def main(argv: list[str] | None = None) -> None:
         "controller": stage(
             "Train the shipped controller further in it", train_ppo.main, controller(config, sizes)
         ),
-        "comparison": stage(
-            "Compare in the shipped simulator", eval_policy.main, comparison(config, sizes, "model")
-        ),
     }
-    if config.url:
-        stages["real"] = stage(
-            "Compare controllers in the real game", eval_policy.main, comparison(config, sizes, "real")
+    places = [place for place in PLACES if place != "real" or config.url]
+    for place in places:
+        stages[place] = stage(
+            f"Compare controllers in {PLACES[place]}", eval_policy.main, comparison(config, sizes, place)
         )
     results = {
         "seconds": time.perf_counter() - begin,
@@ -158,13 +173,14 @@ def main(argv: list[str] | None = None) -> None:
         "stages": stages,
         "fidelity": read(config.out / "wm" / "results.json")["fidelity"],
         "shipped_fidelity": read(config.out / "shipped_wm" / "results.json")["fidelity"],
-        "imagined": read(config.out / "compare_model" / "results.json"),
+        **{place: read(config.out / f"compare_{place}" / "results.json") for place in places},
     }
-    if config.url:
-        results["real"] = read(config.out / "compare_real" / "results.json")
     runs.write_results(config.out, results)
     print(summary(results, sizes.airports[0]))
-    print(f"\nDone in {results['seconds'] / 60:.1f} minutes. Pictures and results.json: {config.out}/")
+    print(f"\nDone in {results['seconds'] / 60:.1f} minutes; results.json and pictures are in {config.out}/:")
+    for name, words in PICTURES.items():
+        if (config.out / name).is_file():
+            print(f"    {name:28s} {words}")
     if not config.url:
         print(
             "Not done: the real game. Serve openScope (or use its public site) and run\n"

@@ -13,8 +13,8 @@ PACKAGES = ("collect", "configs", "launch", "rl", "wm")
 def imported(entries: tuple[str, ...], root: Path = ROOT) -> dict[str, Path]:
     """Modules of this project that importing `entries` runs, directly or through others: name -> file.
 
-    An import inside a function counts, since calling the function runs it. In a package's own file only the
-    outer ones count: importing a module of the package runs the file, and calls nothing in it.
+    An import inside a function counts, since calling the function runs it. In a package's own file it does
+    not: importing a module of the package runs that file, and calls nothing in it.
 
     Raises ValueError for an entry that is no module under `root`.
     """
@@ -59,7 +59,7 @@ def _file(name: str, root: Path) -> Path | None:
 def _imports(name: str, path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_bytes(), str(path))
     is_package = path.name == "__init__.py"
-    for node in tree.body if is_package else ast.walk(tree):
+    for node in _outside_functions(tree) if is_package else ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield from _with_packages(alias.name)
@@ -69,3 +69,10 @@ def _imports(name: str, path: Path) -> Iterator[str]:
             source = ".".join([*base, *filter(None, [node.module])])
             for alias in node.names:
                 yield from _with_packages(f"{source}.{alias.name}")
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from _outside_functions(node)

@@ -17,7 +17,7 @@ TREE = {
     "rl/gaps.py": "SECONDS = 90\n",
     "rl/other.py": "from rl.expert import np\nUNRELATED = 1\n",
     "wm/__init__.py": "def make():\n    from wm.state import env\n",
-    "wm/sector/__init__.py": "from .units import NM\n",
+    "wm/sector/__init__.py": "try:\n    from .units import NM\nexcept ImportError:\n    NM = 1\n",
     "wm/sector/approach.py": "GLIDE_DEG = 3.0\ndef final(): pass\n",
     "wm/sector/units.py": "NM = 1852\n",
     "wm/state/__init__.py": "",
