@@ -107,7 +107,7 @@ def step_reward(
     paid, ledger = _pay(ledger.replace(timers=timers), events)
     arrival = during.category == tr.ARRIVAL
     landed = paid[:, EVENT_NAMES.index("ARRIVAL")]
-    # An arrival that left the airspace has been charged for that. The game still shows it, the model does not.
+    # An arrival that left the airspace was charged for that. The game still shows it, the model does not.
     inside = after.valid & after.controllable
     stranded = jnp.sum(inside & arrival & ledger.due & ~landed & (remaining_s <= 0))
     terms = {

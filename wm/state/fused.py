@@ -65,6 +65,11 @@ def scan_in_kernel(body, carry, constants, frames: int, interpret: bool = False)
     return run(carry, constants)
 
 
+def _stored(dtype):
+    """The type in which a kernel keeps values of `dtype`: a GPU has no memory of single bits."""
+    return jnp.dtype(jnp.int8) if dtype == jnp.bool_ else dtype
+
+
 def _launch(body, carry, constants, frames: int, interpret: bool):
     """The kernel over columns of any one shape, taken as flat."""
     leaves, tree = jax.tree.flatten((carry, constants))
@@ -91,11 +96,8 @@ def _launch(body, carry, constants, frames: int, interpret: bool):
         for ref, value in zip(carry_refs, jax.tree.leaves(carry), strict=True):
             ref[...] = value.astype(ref.dtype)
 
-    def stored(dtype):  # a GPU has no memory of single bits
-        return jnp.dtype(jnp.int8) if dtype == jnp.bool_ else dtype
-
     def flat(x):
-        return jnp.pad(x.astype(stored(x.dtype)).reshape(-1), (0, padded - size))
+        return jnp.pad(x.astype(_stored(x.dtype)).reshape(-1), (0, padded - size))
 
     column = pl.BlockSpec((BLOCK,), lambda i: (i,))
     track = pl.BlockSpec((frames, BLOCK), lambda i: (0, i))
@@ -104,8 +106,8 @@ def _launch(body, carry, constants, frames: int, interpret: bool):
         grid=(padded // BLOCK,),
         in_specs=[column] * len(leaves),
         out_specs=[column] * count + [track] * len(outs),
-        out_shape=[jax.ShapeDtypeStruct((padded,), stored(kind)) for kind in kinds[:count]]
-        + [jax.ShapeDtypeStruct((frames, padded), stored(leaf.dtype)) for leaf in outs],
+        out_shape=[jax.ShapeDtypeStruct((padded,), _stored(kind)) for kind in kinds[:count]]
+        + [jax.ShapeDtypeStruct((frames, padded), _stored(leaf.dtype)) for leaf in outs],
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=1),
         interpret=interpret,
         name="scan_frames",

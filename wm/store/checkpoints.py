@@ -86,10 +86,7 @@ def save(
     writer = jax.process_index() == 0
     _barrier("checked")
     if writer:
-        _remove_unfinished(directory)
-        temporary.mkdir(parents=True)
-        for name, document in documents.items():
-            write_json(temporary / name, document)
+        _begin(temporary, documents)
     _barrier("begun")
     _write_arrays(temporary / "arrays", leaves)
     if writer:
@@ -100,6 +97,14 @@ def save(
             _discard(_folder(directory, old))
     _barrier("written")
     return final
+
+
+def _begin(temporary: Path, documents: dict[str, dict]) -> None:
+    """A new unfinished step with its JSON files, in place of what a killed save left."""
+    _remove_unfinished(temporary.parent)
+    temporary.mkdir(parents=True)
+    for name, document in documents.items():
+        write_json(temporary / name, document)
 
 
 def restore(
