@@ -224,6 +224,13 @@ def appearing(recording: Recording, slot: int, step: int) -> Recording:
     return dataclasses.replace(recording, scene=recording.scene.replace(traffic=traffic))
 
 
+def outputs_of(seed: int, rows: int) -> dict[str, np.ndarray]:
+    """Random outputs of every head, the same for each of `rows` aircraft."""
+    rng = np.random.default_rng(seed)
+    sizes = net.CATEGORICAL | net.BINARY | net.SCALAR
+    return {n: np.tile(rng.normal(size=size).astype(np.float32), (rows, 1)) for n, size in sizes.items()}
+
+
 def idle(steps: int) -> np.ndarray:
     """Actions `[T, 5]` of nobody doing anything."""
     return np.tile(NOOP, (steps, 1))

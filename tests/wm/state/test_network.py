@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from tests.wm.recordings import biased, outputs_of
 from wm.sector import traffic as tr
 from wm.state import network as net
 
@@ -23,13 +24,6 @@ def weights():
 
 def member(weights, m):
     return jax.tree.map(lambda w: w[m], weights)
-
-
-def outputs_of(seed, rows):
-    """Random head outputs `[rows, .]`, the same in every row."""
-    rng = np.random.default_rng(seed)
-    sizes = net.CATEGORICAL | net.BINARY | net.SCALAR
-    return {n: np.tile(rng.normal(size=size).astype(np.float32), (rows, 1)) for n, size in sizes.items()}
 
 
 @jax.jit

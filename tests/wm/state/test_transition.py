@@ -1,4 +1,4 @@
-"""What a step does with the network's outputs: gains, fates, events, queues, clocks, collisions, the panel."""
+"""What a step does with the network's outputs: gains, fates, queues, clocks, collisions, the panel."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tests.wm.scenes as scenes
-from tests.wm.recordings import NEVER, SLOTS, decision, move, rated
+from tests.wm.recordings import NEVER, SLOTS, decision, move, outputs_of, rated
 from wm.sector import traffic as tr
 from wm.state import kinematics as kn
 from wm.state import network as net
