@@ -8,23 +8,25 @@ words turn-straight-turn; the two words of three turns are never shorter at the 
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wm.sector.traffic import TURN_RAD_S
+
 JOINS_NM = np.concatenate([np.arange(7.0, 14.0, 0.5), np.arange(14.0, 27.0, 1.0)])
-WANTED_JOIN_NM = 9.5  # joining closer than this leaves no time to settle, and costs SHORT_FINAL_NM a mile
-WANTED_STRAIGHT_NM = 11.0  # ... where the path turns straight onto the centreline
-SHORT_FINAL_NM = 2.2  # more than the 2 nm that a later join adds, there and back
-STRAIGHT_IN_NM = (
-    0.6  # price of turning straight onto the centreline, where there is no time to clear the approach
-)
-INTERCEPT_RAD = np.deg2rad(30.0)
+# A join closer than this leaves no time to settle; each mile less costs SHORT_FINAL_NM.
+WANTED_JOIN_NM = 9.5  # from an intercept course
+WANTED_STRAIGHT_NM = 11.0  # by a turn straight onto the centreline
+SHORT_FINAL_NM = 2.2  # a join one mile farther out makes the path 2 nm longer; this outweighs it
+# Price of turning straight onto the centreline: that leaves no time to clear the approach.
+STRAIGHT_IN_NM = 0.6
+INTERCEPT_RAD = math.radians(30.0)
 ABEAM_NM = 1.3  # how far beside the centreline the intercept course begins
-TURN_RAD_S = np.deg2rad(3.0)  # the game's turn rate
 TURN_MARGIN = 1.15  # planned radius over the flown one: a turn begun a decision late still ends in place
-SLACK_RAD = np.deg2rad(4.0)  # a turn that overshoots by less than this is no turn, not a full circle
+SLACK_RAD = math.radians(4.0)  # a turn that would go this far past its end is no turn, not a full circle
 
 
 def _gates() -> dict[str, np.ndarray]:
@@ -47,7 +49,7 @@ GATES = _gates()
 
 
 def _turn(angle):
-    """`angle` (rad) as an amount of turning in [0, 2 pi), nearly full circles read as none."""
+    """`angle` (rad) as an amount of turning in [0, 2 pi); a nearly full circle counts as no turn."""
     return jnp.maximum(jnp.mod(angle + SLACK_RAD, 2 * jnp.pi) - SLACK_RAD, 0.0)
 
 
@@ -83,7 +85,8 @@ def dubins_nm(forward, right, start_rad, end_rad, radius_nm):
 def distance_to_go_nm(forward_nm, right_nm, angle_rad, ground_speed_kt):
     """Distance to the threshold `[...]` (nm) on the best flyable path from positions and angles `[...]`.
 
-    Returns (distance, the same with what a short final costs, by which the path was chosen).
+    Returns (distance, distance plus the price of a short final); the path with the least of the second is
+    chosen.
     """
     radius = jnp.clip(TURN_MARGIN * ground_speed_kt / 3600.0 / TURN_RAD_S, 0.7, 2.5)
 

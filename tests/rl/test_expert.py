@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from rl import expert, sequence
+from rl.conflicts import severity
+from rl.lookahead import fly
+from rl.picture import picture
 from tests.rl.acting import PLACE, SLOTS, one, play, verb_of
 from wm.sector import traffic as tr
 from wm.sector.commands import ALTITUDE, DIRECT, HEADING, ILS
@@ -179,8 +182,8 @@ def test_two_arrivals_to_one_final_may_be_closer_than_others():
 
     def worst(**change):
         obs = one(**(trail | change))
-        view = expert.view(obs)
-        return float(expert.severity(view, expert.fly(view), jnp.arange(SLOTS))[1, 0])
+        seen = picture(obs)
+        return float(severity(seen, fly(seen), jnp.arange(SLOTS))[1, 0])
 
     assert worst() < worst(approach_clearance=False, heading_mode=tr.MODE_HOLD)
     assert worst(x_nm=[9.0, 11.8]) > 0.9  # but not closer than the separation minimum
@@ -188,12 +191,12 @@ def test_two_arrivals_to_one_final_may_be_closer_than_others():
 
 def test_expert_spaces_the_later_of_two_arrivals():
     both = one(x_nm=[24.0, 25.0], y_nm=[9.0, -9.0], altitude_ft=[5000.0, 7000.0], heading_rad=[4.71, 4.71])
-    view = expert.view(both)
-    arrival, memory = expert.arrivals(expert.ExpertParams(), view, sequence.remember(SLOTS))
+    seen = picture(both)
+    arrival, memory = expert.arrivals(expert.ExpertParams(), seen, sequence.remember(SLOTS))
     first, second = np.asarray(arrival.place.due_s)[:2]
     assert first < second < sequence.FAR_S
     assert arrival.excess[0] <= 0.0 < arrival.excess[1]
-    again, _ = expert.arrivals(expert.ExpertParams(), view, memory)
+    again, _ = expert.arrivals(expert.ExpertParams(), seen, memory)
     np.testing.assert_array_equal(again.place.due_s, arrival.place.due_s)  # the place in the sequence is kept
 
 
@@ -207,11 +210,11 @@ def test_an_approach_cleared_far_out_does_not_go_before_the_first():
         "phase": tr.DESCENT,
     }
     params, memory = expert.ExpertParams(), sequence.remember(SLOTS)
-    arrival, _ = expert.arrivals(params, expert.view(one(**pair)), memory)
+    arrival, _ = expert.arrivals(params, picture(one(**pair)), memory)
     assert arrival.to_go[0] < arrival.to_go[1]
     assert arrival.place.wait_nm[0] <= 0.0 < arrival.place.wait_nm[1]
     close = one(**(pair | {"x_nm": [15.0, 12.0]}))
-    arrival, _ = expert.arrivals(params, expert.view(close), memory)
+    arrival, _ = expert.arrivals(params, picture(close), memory)
     assert arrival.place.wait_nm[1] <= 0.0
     assert arrival.place.due_s[1] < 0.0 < arrival.place.due_s[0]
 
@@ -232,8 +235,8 @@ def test_expert_forgets_the_aircraft_that_left_a_slot():
 
 
 def test_inward_direction_is_found_from_two_margins():
-    view = expert.view(one(x_nm=45.0, y_nm=30.0, heading_rad=0.0))
+    seen = picture(one(x_nm=45.0, y_nm=30.0, heading_rad=0.0))
     at = jnp.full(SLOTS, 45.0), jnp.full(SLOTS, 29.7)
     memory = sequence.remember(SLOTS).replace(x=at[0], y=at[1], margin=jnp.full(SLOTS, 5.0))
-    inward = expert._inward(view, memory)  # flying along the eastern edge: the margin stays
+    inward = expert._inward(seen, memory)  # flying along the eastern edge: the margin stays
     np.testing.assert_allclose(np.asarray(inward)[0], [-1.0, 0.0], atol=0.02)

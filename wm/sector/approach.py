@@ -56,6 +56,12 @@ def offset(x_nm, y_nm, way: Course):
     return way.sin * dy - way.cos * dx, way.sin * dx + way.cos * dy
 
 
+def threshold(x_nm, y_nm, cross_nm, along_nm, heading_rad):
+    """Landing threshold (x, y) of courses on which positions have this offset; the inverse of `offset`."""
+    sin, cos = jnp.sin(heading_rad), jnp.cos(heading_rad)
+    return x_nm + along_nm * sin - cross_nm * cos, y_nm + along_nm * cos + cross_nm * sin
+
+
 def glideslope_ft(along_nm, way: Course):
     """Altitude (ft) of the glideslope at a distance from the threshold; the runway's elevation behind it."""
     return way.elevation_ft + way.glide_ft_per_nm * jnp.maximum(along_nm, 0.0)

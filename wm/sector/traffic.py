@@ -26,6 +26,11 @@ STEP_S = FRAME_S * FRAMES_PER_STEP  # one decision (s)
 KM_PER_NM = 1.852
 FT_PER_NM = 6076.12
 
+# How the game flies: aircraft/AircraftModel.js and its constants.
+TURN_RAD_S = 0.0523598776  # 3 degrees a second
+TYPICAL_RATE = 0.7  # share of the type's climb and descent rate in normal flight
+SPEED_LIMIT_KT, SPEED_LIMIT_BELOW_FT = 250.0, 10000.0
+
 CATEGORIES = ("arrival", "departure", "overflight")
 PHASES = (
     "APRON",

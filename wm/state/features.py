@@ -14,7 +14,6 @@ from wm.sector.airport import Airport, airspace_margin_nm
 from wm.sector.columns import stack
 from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import FT_PER_NM, Scene, Traffic
-from wm.state import kinematics as kn
 
 SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
 TOWER_MARGIN_FT = 2000.0  # what the automatic tower adds
@@ -55,7 +54,7 @@ def _vertical(t: Traffic, asked: dict, airport: Airport) -> dict:
         **_scales("to_plan", t.flight_plan_altitude_ft - t.altitude_ft, 100.0, 20000.0),
         **_scales("to_top", airport.ceiling_ft - t.altitude_ft, 300.0, 10000.0),
     }
-    descent = t.descent_fpm * kn.TYPICAL_RATE
+    descent = t.descent_fpm * tr.TYPICAL_RATE
     minutes_per_nm = 60.0 / jnp.maximum(t.ground_speed_kt, 50.0)
     for name in ("maximum", "minimum"):
         wanted, exists = asked[name].value, asked[name].exists
@@ -108,7 +107,7 @@ def _route(t: Traffic, airport: Airport) -> dict:
         following.dx_nm - fix.dx_nm, following.dy_nm - fix.dy_nm
     )
     change = jnp.abs(geometry.wrap_pi(course - t.target_heading_rad))
-    radius = t.ground_speed_kt / 3600.0 / kn.TURN_RAD_S
+    radius = t.ground_speed_kt / 3600.0 / tr.TURN_RAD_S
     lead = radius * jnp.tan(jnp.minimum(change, 3.0) / 2.0)
     lead = jnp.where(next_is_fix & ~fix.fly_over, jnp.minimum(lead, 5.0), 0.0)
     gate = jnp.maximum(lead, 0.5)  # the game also passes a fix within 0.5 nm
@@ -133,7 +132,7 @@ def _approach(t: Traffic, airport: Airport) -> dict:
     angle = g.angle_rad
     sine = jnp.sin(angle)
     to_course = -g.cross_nm / jnp.where(jnp.abs(sine) < 1e-3, 1e-3, sine)
-    turn_s = jnp.abs(angle) / kn.TURN_RAD_S
+    turn_s = jnp.abs(angle) / tr.TURN_RAD_S
     lead = t.speed_kt * turn_s / 3600.0 * jnp.abs(angle) + 0.5
     return {
         **_scales("cross", g.cross_nm, 0.08, 0.5, 5.0),

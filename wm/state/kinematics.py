@@ -14,15 +14,22 @@ from wm.sector import approach, geometry
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.route import restrictions
-from wm.sector.traffic import FRAME_S, FRAMES_PER_STEP, Scene, SubSteps, Traffic
+from wm.sector.traffic import (
+    FRAME_S,
+    FRAMES_PER_STEP,
+    SPEED_LIMIT_BELOW_FT,
+    SPEED_LIMIT_KT,
+    TURN_RAD_S,
+    TYPICAL_RATE,
+    Scene,
+    SubSteps,
+    Traffic,
+)
 from wm.sector.wind import Air, air_of, crab_heading, ground_vector, true_airspeed_kt, wind_at
 from wm.state import fused
 
-TURN_RAD_S = 0.0523598776  # 3 degrees per second
-TYPICAL_RATE = 0.7  # share of the type's climb and descent rate in normal flight
 BRAKING = 3.5  # deceleration on the ground, times the type's
 STRATOSPHERE_FT = 36152.0
-SPEED_LIMIT_KT, SPEED_LIMIT_BELOW_FT = 250.0, 10000.0
 ON_GROUND_FT = 5.0
 
 # The columns that change from frame to frame, and those of them that the sub-steps show.
