@@ -1,12 +1,12 @@
 """Behaviour cloning: a warm start for PPO from an expert that plays the same environment.
 
-The expert is a pure policy, so it labels every state of thousands of environments while they run; nothing is
-stored. A growing share of the decisions played is the student's own (DAgger, Ross et al. 2011, arXiv
-1011.0686): the expert then labels the states that the student's mistakes lead to, which a recording of the
-expert never visits.
+The expert is a pure policy, so it labels the states of thousands of environments while they run, and nothing
+is stored. A growing share of the actions played is the student's own. So the expert also labels the states to
+which the student's mistakes lead, and which a recording of the expert would never visit.
+Source: DAgger, Ross et al. 2011, arXiv 1011.0686.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,13 +15,14 @@ import optax
 
 from configs.ppo import CloneConfig
 from rl.policy import Policy
-from rl.ppo import PPO, Actor, Carry, Sample, TrainState, optimise, repeat
+from rl.ppo import PPO, repeat
+from rl.training import Behaviour, Carry, Lesson, Sample, TrainState
 
 IMPOSSIBLE = -1e9  # a log-probability below this is a masked action
 
 
-def label_by(expert: Policy, params: Any, student_share: jax.Array | float) -> Actor:
-    """Plays the student's sample with probability `student_share` and always learns the expert's action."""
+def label_by(expert: Policy, params: Any, student_share: jax.Array | float) -> Behaviour:
+    """Play the student's sample with probability `student_share`; always learn the expert's action."""
 
     def act(distribution, observation, memory, key):
         key_expert, key_student, key_choice = jax.random.split(key, 3)
@@ -30,7 +31,7 @@ def label_by(expert: Policy, params: Any, student_share: jax.Array | float) -> A
         own = jax.random.uniform(key_choice) < student_share
         return jnp.where(own, distribution.sample(key_student), label), label, memory
 
-    return Actor(init=expert.init, act=act)
+    return Behaviour(init=expert.init, act=act)
 
 
 @dataclass(frozen=True)
@@ -50,48 +51,37 @@ class Cloning:
         return optax.chain(limit, optax.adam(self.config.learning_rate, eps=1e-5))
 
     def init(self, key: jax.Array, env_params) -> TrainState:
+        """As `PPO.init`, with the optimiser's state of cloning."""
         state = self.ppo.init(key, env_params)
         return state.replace(optimizer=self.optimizer().init(state.policy.network))
 
     def reset(self, keys: jax.Array, env_params) -> Carry:
+        """As `PPO.reset`, with the expert's memory."""
         return self.ppo.reset(keys, env_params, label_by(self.expert, self.expert_params, 0.0))
 
     def update(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
-        """One rollout and its epochs, as `PPO.update`."""
+        """One rollout and its epochs of imitation, see `PPO.learn`."""
         progress = state.updates / max(self.config.updates - 1, 1)
-        actor = label_by(self.expert, self.expert_params, self.config.student_share * progress)
-        carry, transitions, totals = self.ppo.rollout(state, carry, env_params, actor)
-        samples, metrics = self.ppo.samples(state, carry, transitions)
-        epochs = replace(self.ppo.config, epochs=self.config.epochs)
-        params, optimizer, losses = optimise(
-            self.loss,
-            self.optimizer(),
-            state.policy.network,
-            state.optimizer,
-            samples,
-            key,
-            epochs,
-            self.ppo.axis,
-        )
-        state = self.ppo.learn_statistics(state, totals).replace(optimizer=optimizer)
-        state = state.replace(policy=state.policy.replace(network=params))
-        return state, carry, {"train": {**metrics, **losses}, "totals": totals}
+        behaviour = label_by(self.expert, self.expert_params, self.config.student_share * progress)
+        lesson = Lesson(behaviour, self.loss, self.optimizer(), self.config.epochs)
+        return self.ppo.learn(lesson, state, carry, key, env_params)
 
     def chunk(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
+        """The updates of a dispatch, not more than the run has, as `PPO.chunk`."""
         return repeat(self.update, min(self.ppo.config.chunk, self.config.updates))(
             state, carry, key, env_params
         )
 
     def loss(self, params, batch: Sample):
-        """Cross-entropy of the expert's action, and the critic's error on lambda-returns of the play so far.
+        """Cross-entropy of the expert's action plus the critic's error: (loss, metrics), float32 scalars.
 
-        An action that the mask forbids can't be learned; such samples are left out and their share is
+        An action that the mask forbids cannot be learned. Such samples are left out, and their share is
         reported.
         """
         distribution, value = self.ppo.network.apply(params, batch.observation)
         log_prob = distribution.log_prob(batch.action)
         legal = log_prob > IMPOSSIBLE
-        cross_entropy = -jnp.where(legal, log_prob, 0.0).sum() / jnp.maximum(legal.sum(), 1)
+        cross_entropy = -jnp.where(legal, log_prob, 0.0).sum() / jnp.maximum(legal.sum(dtype=jnp.float32), 1)
         value_loss = 0.5 * jnp.square(value - batch.target).mean()
         loss = cross_entropy + self.ppo.config.value_coef * value_loss
         agreement = (distribution.mode() == batch.action).reshape(legal.shape[0], -1).all(-1)
@@ -99,11 +89,11 @@ class Cloning:
             "loss": loss,
             "cross_entropy": cross_entropy,
             "value_loss": value_loss,
-            "agreement": agreement.mean(),
-            "illegal_labels": 1 - legal.mean(),
+            "agreement": agreement.mean(dtype=jnp.float32),
+            "illegal_labels": 1 - legal.mean(dtype=jnp.float32),
         }
 
     def warm_start(self, state: TrainState) -> TrainState:
-        """PPO's train state with the cloned network and normalisers, a fresh optimiser and a fresh count."""
+        """The train state from which PPO goes on: the clone, a fresh optimiser and a count of zero."""
         optimizer = self.ppo.optimizer().init(state.policy.network)
         return state.replace(optimizer=optimizer, updates=jnp.zeros_like(state.updates))

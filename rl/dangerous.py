@@ -1,12 +1,13 @@
 """A policy that endangers traffic on purpose, so that recordings hold what good controllers avoid.
 
-Now and then it overrules another policy by the command that is worst at that moment: to turn an aircraft
-towards its nearest neighbour, to take it to that neighbour's level, or to clear an arrival for an approach
-from above the glideslope, which ends in a go-around. Letters: N aircraft slots.
+Now and then it overrules another policy with one of three commands: it turns an aircraft towards its nearest
+neighbour, takes it to that neighbour's level, or clears an arrival for an approach from above the glideslope,
+which ends in a go-around. Letters: N aircraft slots.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from rl.policy import Policy
@@ -14,11 +15,11 @@ from wm.sector import commands, observe
 from wm.sector.commands import ALTITUDE, HEADING, ILS
 
 CLOSE_NM = 15.0  # neighbours within it are worth a command
-LEVEL_FT = 500.0  # nearer than this in altitude, the heading is what separates
-HIGH_FT = 400.0  # above the glideslope, from where an approach cannot be saved any more
-FINAL_NM = (4.0, 12.0)  # along the runway's centreline
-ASIDE_NM = 4.0
-TURNS_RAD = jnp.deg2rad(jnp.asarray(commands.HEADING_CHANGES_DEG, jnp.float32))
+LEVEL_FT = 500.0  # a pair closer than this in altitude is turned together, others are brought level
+HIGH_FT = 400.0  # so far above the glideslope an approach cannot be saved any more
+FINAL_NM = (4.0, 12.0)  # distance from the threshold along the centreline
+ASIDE_NM = 4.0  # greatest distance from the centreline
+TURNS_RAD = np.deg2rad(np.asarray(commands.HEADING_CHANGES_DEG, np.float32))
 
 
 @struct.dataclass
@@ -45,7 +46,7 @@ def dangerous(policy: Policy) -> Policy:
 
 
 def occasion(obs: dict) -> tuple[jax.Array, jax.Array]:
-    """Where danger can be made `[3 N]` and by which action `[3 N, 5]`: turns, levels, high approaches."""
+    """Where danger can be made, bool `[3 N]`, and by which action `[3 N, 5]`: turns, levels, approaches."""
     aircraft, mask = obs["aircraft"], obs["action_mask"]
     slots = aircraft.shape[0]
 

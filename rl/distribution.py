@@ -1,8 +1,8 @@
 """Action distributions: a masked categorical and the air-traffic command built from five of them.
 
-Both are frozen pytrees of normalised float32 log-probabilities, so they pass through jit, vmap and scan. A
-masked entry has the lowest finite float32 as its logit, never infinity: 0 * finfo.min is 0, 0 * inf is not a
-number, and one such product in an entropy gradient would end a run.
+Both are frozen pytrees of normalised float32 log-probabilities, so they pass through jit, vmap and scan. The
+logit of a masked entry is the lowest finite float32 and not minus infinity: an entropy multiplies it by a
+probability of zero, which would give NaN with infinity.
 
 Shapes: leading `...` are batch dimensions, N aircraft.
 """
@@ -25,17 +25,13 @@ def _entropy(log_p: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
-def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
-
-
 def _pick(log_p: jax.Array, index: jax.Array) -> jax.Array:
     """Entry `index` (...,) of the last axis of log_p (..., K)."""
     return jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
 
 
 def _row(table: jax.Array, aircraft: jax.Array) -> jax.Array:
-    """Row `aircraft` (...,) of table (..., N, K); for no-op, index N, the last row, to be ignored."""
+    """Row `aircraft` (...,) of table (..., N, K); for the no-op (index N) the last row, which is not used."""
     index = jnp.minimum(aircraft, table.shape[-2] - 1)
     return jnp.take_along_axis(table, index[..., None, None], axis=-2)[..., 0, :]
 
@@ -58,16 +54,11 @@ class Categorical:
     def entropy(self):
         return _entropy(self.log_p)
 
-    def kl(self, other: "Categorical"):
-        """KL(self || other), (...,)."""
-        return _kl(self.log_p, other.log_p)
-
 
 def close_mask(mask: dict) -> dict:
-    """The mask with dead ends removed: a verb needs a legal value, an aircraft a legal verb; no-op is always
-    legal.
+    """The mask without dead ends: a verb needs a legal value, an aircraft a legal verb.
 
-    With it no sequence of legal choices can run into a row that has nothing legal.
+    The no-op is always legal. So no sequence of legal choices ends in a row in which nothing is legal.
     """
     has_value = [mask[name].any(-1) for name in VALUES]
     always = [jnp.ones_like(has_value[0])] * (mask["verb"].shape[-1] - NO_TARGET)
@@ -81,8 +72,8 @@ def close_mask(mask: dict) -> dict:
 class Command:
     """Aircraft or no-op, then a verb for that aircraft, then a value for that verb; action int32 (..., 5).
 
-    Entries an action does not use are 0 and do not count. Every head is computed for every aircraft in one
-    matrix product, which makes the entropy exact: each conditional part weighted by its parent's probability.
+    Entries that an action does not use are 0 and do not count. The choices of every aircraft are known, not
+    only those of the one chosen, so the entropy is exact: each part weighted by its parent's probability.
     """
 
     aircraft: jax.Array  # (..., N+1), index N is no-op
@@ -122,16 +113,9 @@ class Command:
             command += jnp.where(verb == i, _pick(_row(getattr(self, name), aircraft), value), 0.0)
         return _pick(self.aircraft, aircraft) + jnp.where(aircraft < self.verb.shape[-2], command, 0.0)
 
-    def _fold(self, measure):
-        """The sum of measure(head name), (...) or (..., N), each weighted by its parent's probability."""
-        verb_p = jnp.exp(self.verb)
-        per_aircraft = measure("verb") + sum(verb_p[..., i] * measure(name) for i, name in enumerate(VALUES))
-        return measure("aircraft") + jnp.sum(jnp.exp(self.aircraft[..., :-1]) * per_aircraft, axis=-1)
-
     def entropy(self):
-        """Entropy of the joint distribution, exact, in nats, (...,)."""
-        return self._fold(lambda name: _entropy(getattr(self, name)))
-
-    def kl(self, other: "Command"):
-        """KL(self || other), exact, (...,). Both must carry the same mask."""
-        return self._fold(lambda name: _kl(getattr(self, name), getattr(other, name)))
+        """Entropy of the joint distribution in nats, exact, (...,)."""
+        verb_p = jnp.exp(self.verb)
+        values = [_entropy(getattr(self, name)) for name in VALUES]
+        per_aircraft = _entropy(self.verb) + sum(verb_p[..., i] * value for i, value in enumerate(values))
+        return _entropy(self.aircraft) + jnp.sum(jnp.exp(self.aircraft[..., :-1]) * per_aircraft, axis=-1)

@@ -50,10 +50,9 @@ def final_values(
 ):
     """V(final_observation) (E,) where `needed` (E,) is set, zero elsewhere.
 
-    Environments end at scattered times, so on almost every step a few rows of thousands need a value. The
-    critic runs on those rows alone, gathered into a batch of `capacity`; when more end together (all start
-    together, say) it runs on all. Neither branch is ever wrong, one is cheap. Must not be vmapped: both would
-    then run.
+    Few of thousands of environments end on the same step, as a rule. The critic then runs on their rows
+    alone, gathered into a batch of `capacity`. Where more end together, it runs on all rows. Both ways give
+    the same values. Do not vmap this function: both would then be computed.
     """
 
     def few(observation):

@@ -1,15 +1,15 @@
 """Running mean and variance of observation features and of discounted returns.
 
-One update uses one set of statistics: they are read during the rollout and the epochs and change only
-afterwards. Otherwise the policy that is trained is not the one that acted, and the first minibatch's ratio is
-not 1.
+An update uses one set of statistics: its rollout and its epochs read them, and they change afterwards.
+Otherwise the policy that learns would not be the one that acted, and the first minibatch's ratio would not
+be 1.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-CLIP = 10.0  # standard deviations; a rare feature has a tiny variance and would otherwise dominate
+CLIP = 10.0  # standard deviations; a rare feature has a tiny variance, and without a limit huge values
 EPSILON = 1e-6
 
 
@@ -23,7 +23,11 @@ class Stats:
 
     @classmethod
     def init(cls, shape) -> "Stats":
-        return cls(mean=jnp.zeros(shape), var=jnp.ones(shape), count=jnp.asarray(1e-4, jnp.float32))
+        return cls(
+            mean=jnp.zeros(shape, jnp.float32),
+            var=jnp.ones(shape, jnp.float32),
+            count=jnp.asarray(1e-4, jnp.float32),
+        )
 
     def apply(self, x: jax.Array) -> jax.Array:
         """x (..., F) in standard deviations from the mean, not clipped."""
@@ -47,9 +51,6 @@ class Moments:
         kept = jnp.where(mask[..., None], normalised, 0.0)
         count = jnp.sum(mask, dtype=jnp.float32)
         return cls(first=kept.sum(axes), second=jnp.square(kept).sum(axes), count=count)
-
-    def __add__(self, other: "Moments") -> "Moments":
-        return jax.tree.map(jnp.add, self, other)
 
 
 def merge(stats: Stats, moments: Moments) -> Stats:
@@ -83,9 +84,8 @@ def init_observation(observation) -> dict[str, Stats]:
 def normalise(stats: dict[str, Stats], observation, dtype=jnp.float32):
     """The observation as the network sees it, and the Moments to `merge` later.
 
-    Features are clipped, absent aircraft are zero, and both are cast to `dtype`. The network's first
-    operation is a cast to its trunk's dtype, so keeping the rollout in that dtype loses nothing that the
-    network would have seen.
+    Features are clipped, absent aircraft are zero, and both are cast to `dtype`. The network itself casts
+    its input to the dtype of its trunk, so storing a rollout in that dtype loses nothing.
     """
     parts = _parts(observation)
     mask = observation["aircraft_mask"] if isinstance(observation, dict) else None

@@ -9,93 +9,20 @@ Shapes: T time (rollout length), E environments of one device, B = T * E samples
 Source: Schulman et al. 2017, arXiv 1707.06347; choices after Andrychowicz et al. 2021, arXiv 2006.05990.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from flax import struct
 from gymnax.environments.environment import Environment
 
 from configs.ppo import PPOConfig
 from rl.gae import final_values, gae, next_values
 from rl.normalize import Moments, Stats, merge, normalise
-from rl.policy import PolicyParams, distribution_and_value, init_params
+from rl.policy import distribution_and_value, init_params
 from rl.totals import Totals
-
-
-@struct.dataclass
-class TrainState:
-    """What is learned; the same on every device."""
-
-    policy: PolicyParams
-    optimizer: optax.OptState
-    returns: Stats  # of discounted returns, (1,); rewards are divided by their deviation
-    updates: jax.Array  # int32 ()
-
-
-@struct.dataclass
-class Carry:
-    """What goes on from update to update in each environment; every leaf leads with E."""
-
-    env_state: Any
-    observation: Any
-    keys: jax.Array  # (E,) each environment has a random stream of its own, whatever device it is on
-    actor: Any  # the actor's memory; empty for the policy itself
-    discounted: jax.Array  # (E,) discounted sum of the rewards so far
-    episode: dict[str, jax.Array]  # (E,) sums of the running episode
-
-
-@struct.dataclass
-class Transition:
-    """One step, leaves (T, E, ...).
-
-    `observation` is normalised and in the trunk's dtype (bf16 halves the largest array of a run). That loses
-    nothing: casting is the first thing the network does, so acting and learning see the same bits. Masks are
-    bool.
-    """
-
-    observation: Any
-    action: Any
-    log_prob: jax.Array
-    value: jax.Array
-    final_value: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-
-
-@struct.dataclass
-class Sample:
-    """What the loss needs of one transition, leaves (B, ...)."""
-
-    observation: Any
-    action: Any
-    log_prob: jax.Array
-    advantage: jax.Array
-    target: jax.Array
-
-
-class Actor(NamedTuple):
-    """Who plays. init(key) -> memory; act(distribution, observation, memory, key) -> (played, learned,
-    memory).
-
-    Both are for one environment. `learned` is the action that is kept: the one played, or an expert's label.
-    """
-
-    init: Callable
-    act: Callable
-
-
-def _play_own_sample(distribution, observation, memory, key):
-    action = distribution.sample(key)
-    return action, action, memory
-
-
-STUDENT = Actor(init=lambda key: (), act=_play_own_sample)
+from rl.training import OWN_SAMPLE, Behaviour, Carry, Lesson, Sample, TrainState, Transition
 
 
 @dataclass(frozen=True)
@@ -122,66 +49,65 @@ class PPO:
         optimizer = self.optimizer().init(policy.network)
         return TrainState(policy, optimizer, Stats.init((1,)), updates=jnp.zeros((), jnp.int32))
 
-    def reset(self, keys: jax.Array, env_params, actor: Actor = STUDENT) -> Carry:
+    def reset(self, keys: jax.Array, env_params, behaviour: Behaviour = OWN_SAMPLE) -> Carry:
         """Starts one environment per key, (E,)."""
-        keys, reset_keys, actor_keys = _split(keys, 3)
+        keys, reset_keys, memory_keys = _split(keys, 3)
         started = jax.vmap(self.env.reset, (0, None))(reset_keys, env_params)
         # A Python number in an environment's state has a weak type, and the second chunk would compile again.
         observation, env_state = jax.tree.map(
             lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), started
         )
-        zeros = jnp.zeros(keys.shape)
+        zeros = jnp.zeros(keys.shape, jnp.float32)
         return Carry(
             env_state=env_state,
             observation=observation,
             keys=keys,
-            actor=jax.vmap(actor.init)(actor_keys),
+            memory=jax.vmap(behaviour.init)(memory_keys),
             discounted=zeros,
             episode=dict.fromkeys(self._statistics(env_params), zeros),
         )
 
     def update(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
+        """One rollout and its epochs of PPO, see `learn`."""
+        lesson = Lesson(OWN_SAMPLE, self.loss, self.optimizer(), self.config.epochs)
+        return self.learn(lesson, state, carry, key, env_params)
+
+    def learn(self, lesson: Lesson, state: TrainState, carry: Carry, key: jax.Array, env_params):
         """One rollout and its epochs: (state, carry, metrics), metrics being `train` means and `totals`."""
-        carry, transitions, totals = self.rollout(state, carry, env_params)
+        carry, transitions, totals = self.rollout(state, carry, env_params, lesson.behaviour)
         samples, metrics = self.samples(state, carry, transitions)
-        params, optimizer, losses = optimise(
-            self.loss,
-            self.optimizer(),
-            state.policy.network,
-            state.optimizer,
-            samples,
-            key,
-            self.config,
-            self.axis,
-        )
-        state = self.learn_statistics(state, totals).replace(optimizer=optimizer)
-        state = state.replace(policy=state.policy.replace(network=params))
+        learner, losses = self._optimise(lesson, (state.policy.network, state.optimizer), samples, key)
+        state = self.learn_statistics(state, totals).replace(optimizer=learner[1])
+        state = state.replace(policy=state.policy.replace(network=learner[0]))
         return state, carry, {"train": {**metrics, **losses}, "totals": totals}
 
     def chunk(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
         """`config.chunk` updates: (state, carry, metrics reduced over them)."""
         return repeat(self.update, self.config.chunk)(state, carry, key, env_params)
 
-    def rollout(self, state: TrainState, carry: Carry, env_params, actor: Actor = STUDENT):
+    def rollout(self, state: TrainState, carry: Carry, env_params, behaviour: Behaviour = OWN_SAMPLE):
         """T steps of every environment: (carry, Transition (T, E, ...), Totals over all devices)."""
 
         def step(carry, _):
-            carry, transition, totals = self._step(state, carry, env_params, actor)
+            carry, transition, totals = self._step(state, carry, env_params, behaviour)
             return carry, (transition, totals)
 
         carry, (transitions, totals) = jax.lax.scan(step, carry, length=self.config.rollout_length)
         return carry, transitions, totals.over_axis().over_devices(self.axis)
 
-    def _step(self, state: TrainState, carry: Carry, env_params, actor: Actor):
-        keys, act_keys, env_keys, actor_keys = _split(carry.keys, 4)
+    def _step(self, state: TrainState, carry: Carry, env_params, behaviour: Behaviour):
+        keys, act_keys, env_keys, memory_keys = _split(carry.keys, 4)
         observation, moments = normalise(
             state.policy.normalizer, carry.observation, self.config.network.dtype
         )
         distribution, value = self.network.apply(state.policy.network, observation)
-        played, learned, memory = jax.vmap(actor.act)(distribution, carry.observation, carry.actor, act_keys)
+        played, learned, memory = jax.vmap(behaviour.act)(
+            distribution, carry.observation, carry.memory, act_keys
+        )
         following, env_state, raw, terminated, truncated, info = jax.vmap(self.env.step, (0, 0, 0, None))(
             env_keys, carry.env_state, played, env_params
         )
+        raw, terms = _single((raw, info.get("reward_terms", {})))
         done = terminated | truncated
         # Only a time limit needs the last observation's value: after a termination nothing is to come.
         capacity = max(1, done.shape[0] // 16)
@@ -191,15 +117,15 @@ class PPO:
         discounted = self.config.gamma * carry.discounted + reward
         moments["returns"] = Moments.of(state.returns.apply(discounted[:, None]))
 
-        seen = {"return": raw, "length": jnp.ones_like(raw), **info.get("reward_terms", {})}
+        seen = {"return": raw, "length": jnp.ones_like(raw), **terms}
         episode = {name: carry.episode[name] + value for name, value in seen.items()}
         totals = Totals.of(moments, seen, episode, terminated, truncated)
-        fresh = jax.vmap(actor.init)(actor_keys)
+        fresh = jax.vmap(behaviour.init)(memory_keys)
         carry = Carry(
             env_state=env_state,
             observation=following,
             keys=keys,
-            actor=jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, memory),
+            memory=jax.tree.map(lambda new, old: jax.vmap(jnp.where)(done, new, old), fresh, memory),
             discounted=jnp.where(done, 0.0, discounted),
             episode={name: jnp.where(done, 0.0, value) for name, value in episode.items()},
         )
@@ -243,11 +169,33 @@ class PPO:
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": entropy,
-            "kl": (
-                ratio - 1 - log_ratio
-            ).mean(),  # never negative, little variance: joschu.net/blog/kl-approx.html
-            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(),
+            # Never negative and of little variance: joschu.net/blog/kl-approx.html.
+            "kl": (ratio - 1 - log_ratio).mean(),
+            "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(dtype=jnp.float32),
         }
+
+    def _optimise(self, lesson: Lesson, learner: tuple, samples: Sample, key: jax.Array):
+        """The lesson's epochs over shuffled minibatches: (learner, metrics averaged over all of them).
+
+        learner: the network's parameters and the optimiser's state. Gradients are averaged over devices
+        before they are clipped.
+        """
+
+        def minibatch(learner, rows):
+            params, opt_state = learner
+            batch = jax.tree.map(lambda leaf: leaf[rows], samples)
+            gradient, metrics = jax.grad(lesson.loss, has_aux=True)(params, batch)
+            gradient, metrics = _pmean((gradient, metrics), self.axis)
+            step, opt_state = lesson.optimizer.update(gradient, opt_state, params)
+            metrics = {**metrics, "gradient_norm": optax.tree.norm(gradient)}
+            return (optax.apply_updates(params, step), opt_state), metrics
+
+        def epoch(learner, key):
+            rows = jax.random.permutation(key, samples.advantage.shape[0])
+            return jax.lax.scan(minibatch, learner, rows.reshape(self.config.minibatches, -1))
+
+        learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, lesson.epochs))
+        return learner, jax.tree.map(jnp.mean, metrics)
 
     def learn_statistics(self, state: TrainState, totals: Totals) -> TrainState:
         """Counts the update and merges what it saw into the normalisers, which the next update will use."""
@@ -264,7 +212,7 @@ class PPO:
         """w (gamma Phi(s') - Phi(s)), Phi = 0 after a termination: keeps the optimal policy (Ng 1999)."""
         if "potential" not in info:
             return 0.0
-        before, after = info["potential"][:, 0], info["potential"][:, 1]
+        before, after = jnp.moveaxis(_single(info["potential"]), 1, 0)
         return self.config.shaping_weight * (self.config.gamma * jnp.where(terminated, 0.0, after) - before)
 
     def _reward_scale(self, state: TrainState) -> jax.Array | float:
@@ -283,32 +231,6 @@ class PPO:
             return self.env.step(key_step, env_state, action, env_params)[5].get("reward_terms", {})
 
         return ["return", "length", *jax.eval_shape(reward_terms, jax.random.key(0))]
-
-
-def optimise(loss, optimizer, params, opt_state, samples, key, config, axis):
-    """`config.epochs` passes over shuffled minibatches: (params, opt_state, metrics averaged over all of
-    them).
-
-    loss(params, batch) -> (scalar, metrics). Gradients are averaged over devices before they are clipped.
-    """
-
-    def minibatch(learner, rows):
-        params, opt_state = learner
-        batch = jax.tree.map(lambda leaf: leaf[rows], samples)
-        gradient, metrics = jax.grad(loss, has_aux=True)(params, batch)
-        gradient, metrics = _pmean((gradient, metrics), axis)
-        step, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics = {**metrics, "gradient_norm": optax.tree.norm(gradient)}
-        return (optax.apply_updates(params, step), opt_state), metrics
-
-    def epoch(learner, key):
-        rows = jax.random.permutation(key, jax.tree.leaves(samples)[0].shape[0])
-        return jax.lax.scan(minibatch, learner, rows.reshape(config.minibatches, -1))
-
-    (params, opt_state), metrics = jax.lax.scan(
-        epoch, (params, opt_state), jax.random.split(key, config.epochs)
-    )
-    return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
 def repeat(update, times: int):
@@ -330,6 +252,11 @@ def repeat(update, times: int):
 def _split(keys: jax.Array, parts: int):
     """One stream per environment (E,) into `parts` arrays of keys (E,)."""
     return jax.vmap(lambda key: tuple(jax.random.split(key, parts)))(keys)
+
+
+def _single(tree):
+    """In single precision, whatever the environment computes in."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
 
 def _pmean(tree, axis: str | None):

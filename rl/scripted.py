@@ -16,7 +16,7 @@ VALUES = ("altitude", "heading", "speed")  # masks of the verbs that take a valu
 
 @struct.dataclass
 class RandomParams:
-    """noop_share: probability of no command; negative counts the no-op as one of the legal aircraft."""
+    """noop_share: probability of no command. If negative, the no-op is as likely as each legal aircraft."""
 
     noop_share: float = -1.0
 
@@ -79,7 +79,7 @@ def random_legal() -> Policy:
 def perturbed(policy: Policy) -> Policy:
     """`policy`, wrong on purpose: with probability epsilon a random legal command; params `PerturbedParams`.
 
-    Recordings of a good controller hold few go-arounds and conflicts; this one makes the model see them.
+    Recordings of a good controller hold few go-arounds and conflicts. A model learns them from this one.
     """
 
     def act(params: PerturbedParams, carry, obs, key):

@@ -1,7 +1,7 @@
 """Statistics of many environment steps as a handful of numbers.
 
-Each step's numbers are added up over environments at once, then over steps, devices and updates by the same
-two functions, so no array with an environment or time axis outlives a rollout.
+The numbers of a step are added up over environments at once, and the sums then over steps, devices and
+updates. So no array with an axis of environments or of time outlives a rollout.
 """
 
 import jax
@@ -27,7 +27,7 @@ class Totals:
     def of(
         cls, moments: dict, step: dict, episode: dict, terminated: jax.Array, truncated: jax.Array
     ) -> "Totals":
-        """Of one step of E environments. `step` and `episode` hold (E,): now, and since the start."""
+        """Of a step of E environments; `step` holds its numbers (E,), `episode` their sums so far (E,)."""
         done = terminated | truncated
         counts = {
             "steps": jnp.asarray(done.size, jnp.float32),
@@ -60,7 +60,7 @@ class Totals:
 
 
 def report(metrics: dict) -> dict[str, float]:
-    """Host side: a chunk's metrics as flat names and floats. Without an ended episode, no episode figures."""
+    """A chunk's metrics on the host, as flat names and floats; episode figures only where episodes ended."""
     totals = jax.tree.map(np.asarray, metrics["totals"])
     flat = {f"train/{name}": float(value) for name, value in metrics["train"].items()}
     flat |= {name: float(value) for name, value in totals.counts.items()}

@@ -63,9 +63,9 @@ def test_the_student_plays_the_share_it_is_given_and_the_label_stays_the_experts
     @jax.jit
     def act(share, key):
         distribution, _ = clone.ppo.network.apply(state.policy.network, carry.observation)
-        actor = label_by(SECTOR_EXPERT, None, share)
+        behaviour = label_by(SECTOR_EXPERT, None, share)
         keys = jax.random.split(key, CONFIG.num_envs)
-        return jax.vmap(actor.act)(distribution, carry.observation, carry.actor, keys)
+        return jax.vmap(behaviour.act)(distribution, carry.observation, carry.memory, keys)
 
     for share, low, high in ((0.0, 1.0, 1.0), (0.5, 0.4, 0.75), (1.0, 0.0, 0.4)):
         played, learned, _ = act(share, jax.random.key(9))
@@ -84,7 +84,7 @@ def test_an_experts_memory_starts_anew_with_each_episode():
     rollout = jax.jit(lambda s, c: clone.ppo.rollout(s, c, env_params, label_by(clone.expert, None, 0.0))[0])
     for expected in (2, 0, 2):  # after 6, 12 and 18 steps of episodes of 4
         carry = rollout(state, carry)
-        np.testing.assert_array_equal(carry.actor, expected)
+        np.testing.assert_array_equal(carry.memory, expected)
 
 
 def test_a_label_the_mask_forbids_is_left_out_and_reported():
