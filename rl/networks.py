@@ -1,8 +1,8 @@
-"""Actor-critic networks: a set policy over aircraft, and a small MLP for flat observations.
+"""Actor-critic networks: one over a set of aircraft, and a small MLP for flat observations.
 
-Both map a normalised observation with any leading batch dimensions to (distribution, value): the network
-decides which distribution its action space needs, so PPO never looks at either. Trunks run in `dtype` (bf16
-for the set policy); logits, values, softmax, norms and parameters are float32.
+Both map a normalised observation with any leading batch dimensions to (distribution, value). The network
+chooses the distribution that its action space needs, so PPO looks at neither. Trunks run in `config.dtype`;
+logits, values, softmax, norms and parameters are float32.
 
 Dimension letters: N aircraft, F features, G global features, D width, H heads.
 """
@@ -14,8 +14,18 @@ from gymnax.environments import spaces
 
 from configs.ppo import NetworkConfig
 from rl.distribution import Categorical, Command
+from wm.sector import commands
 
-HEADS = {"verb": 5, "altitude": 9, "heading": 7, "speed": 4}  # choices per aircraft, after the pointer itself
+# Choices per aircraft, after the choice of the aircraft itself.
+HEADS = dict(zip(("verb", "altitude", "heading", "speed"), commands.space_sizes(0)[1:], strict=True))
+# What each column of the actor's output stands for.
+OUTPUTS = (
+    "aircraft",
+    *(f"verb {name}" for name in commands.VERBS),
+    *(f"altitude level {level}" for level in range(commands.LEVELS)),
+    *(f"heading {change:+d} degrees" for change in commands.HEADING_CHANGES_DEG),
+    *(f"speed {speed} kt" for speed in commands.SPEED_LEVELS_KT),
+)
 
 
 class Block(nn.Module):
@@ -33,6 +43,8 @@ class Block(nn.Module):
         x = nn.LayerNorm(dtype=self.dtype)(tokens)  # flax keeps the statistics in float32
         qkv = nn.DenseGeneral((3, self.heads, width // self.heads), use_bias=False, dtype=self.dtype)(x)
         query, key, value = jnp.moveaxis(qkv, -3, 0)  # each (..., N, H, D/H)
+        # Not jax.nn.dot_product_attention, which leaves the scores in float32. It is no faster on a CPU, and
+        # changes 8 of the actions that the shipped controller takes on 1,000 recorded observations.
         scores = jnp.einsum("...qhd,...khd->...hqk", query, key) * (width // self.heads) ** -0.5
         scores = jnp.where(mask[..., None, None, :], scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores).astype(self.dtype)
@@ -42,14 +54,12 @@ class Block(nn.Module):
         return tokens + nn.Dense(width, dtype=self.dtype)(hidden)
 
 
-class SetPolicy(nn.Module):
-    """Aircraft as tokens, the sector as a bias on each; a pointer and four command heads per aircraft; one
-    value.
+class SetNetwork(nn.Module):
+    """Aircraft are tokens, and the sector is added to each; out come the logits of a Command, and one value.
 
     Call with the observation dict (aircraft (..., N, F), aircraft_mask (..., N), global_state (..., G),
-    action_mask); returns (Command, value (...,) float32). `no_op_bias` is added to the no-op's logit: a
-    controller that starts by issuing a random command every five seconds sees nothing but the havoc it
-    causes.
+    action_mask); returns (Command, value (...,) float32). `no_op_bias` is added to the no-op's logit, so that
+    an untrained controller rarely commands: with a random command every five seconds no flight gets anywhere.
     """
 
     config: NetworkConfig
@@ -65,10 +75,9 @@ class SetPolicy(nn.Module):
         tokens = nn.LayerNorm(dtype=dtype)(tokens).astype(jnp.float32)
 
         kept = jnp.where(mask[..., None], tokens, 0.0)
-        mean = kept.sum(-2) / jnp.maximum(mask.sum(-1, keepdims=True), 1)
-        peak = jnp.where(mask[..., None], tokens, -10.0).max(
-            -2
-        )  # below any normalised feature; finite when empty
+        mean = kept.sum(-2) / jnp.maximum(mask.sum(-1, keepdims=True, dtype=jnp.float32), 1)
+        # -10 is below any normalised feature, and finite where no aircraft is present.
+        peak = jnp.where(mask[..., None], tokens, -10.0).max(-2)
         summary = jnp.concatenate([mean, peak, sector.astype(jnp.float32)], axis=-1)
 
         value = nn.Dense(1)(nn.gelu(nn.Dense(2 * width, name="critic")(summary)))[..., 0]
@@ -89,7 +98,7 @@ def _offsets():
         end += size
 
 
-class MLPPolicy(nn.Module):
+class MLPNetwork(nn.Module):
     """Separate two-layer tanh actor and critic for observation (..., F) and a Discrete action space."""
 
     config: NetworkConfig
@@ -108,9 +117,9 @@ class MLPPolicy(nn.Module):
 def for_spaces(observation_space, action_space, config: NetworkConfig) -> nn.Module:
     """The network for an environment's spaces. Raises ValueError for spaces that neither network covers."""
     if isinstance(action_space, spaces.Discrete) and isinstance(observation_space, spaces.Box):
-        return MLPPolicy(config, int(action_space.n))
+        return MLPNetwork(config, int(action_space.n))
     if isinstance(observation_space, spaces.Dict) and "aircraft" in observation_space.spaces:
-        return SetPolicy(config)
+        return SetNetwork(config)
     raise ValueError(
         f"no network for observation {type(observation_space).__name__} and action "
         f"{type(action_space).__name__}: give the aircraft observation dict, or Box with Discrete actions"

@@ -1,10 +1,12 @@
-"""A trained network as a policy: the pure functions `init(key) -> carry` and `act(params, carry, obs, key)`.
+"""What a policy is: the pure functions `init(key) -> carry` and `act(params, carry, obs, key)`.
 
-Its parameters hold the network's weights and the normaliser, so a policy needs nothing but an observation.
+Scripted and trained controllers alike are policies. The parameters of a trained one hold the network's
+weights and the normaliser, so it needs nothing but an observation.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,19 +16,34 @@ from flax import linen as nn
 from flax import struct
 
 from configs.ppo import NetworkConfig
-from rl.networks import MLPPolicy, SetPolicy
+from rl.networks import OUTPUTS, MLPNetwork, SetNetwork
 from rl.normalize import Stats, init_observation, normalise
+from wm.sector.observe import FEATURES, GLOBAL_FEATURES
 from wm.store import checkpoints
+from wm.store.checkpoints import CheckpointError
+
+# The columns that a controller reads and writes. Their order is part of what it has learned.
+NAMES = {
+    "aircraft feature": list(FEATURES),
+    "global feature": list(GLOBAL_FEATURES),
+    "output": list(OUTPUTS),
+}
+SECTOR_COUNTS = {what: len(NAMES[what]) for what in ("aircraft feature", "global feature")}
 
 
 @struct.dataclass
 class PolicyParams:
-    network: Any
-    normalizer: dict[str, Stats]
+    """Parameters of a trained policy."""
+
+    network: Any  # flax variables
+    normalizer: dict[str, Stats]  # by part of the observation
 
 
 class Policy(NamedTuple):
-    """init(key) -> carry; act(params, carry, obs, key) -> (action, carry). Unbatched; callers vmap."""
+    """init(key) -> carry; act(params, carry, obs, key) -> (action, carry). Unbatched; callers vmap.
+
+    The carry is the policy's memory of an episode. An action in a sector is int32 (5,).
+    """
 
     init: Callable
     act: Callable
@@ -55,14 +72,27 @@ def as_policy(network: nn.Module, greedy: bool = True) -> Policy:
 
 
 def describe(network: nn.Module, observation) -> dict:
-    """Plain JSON from which `load_policy` rebuilds the network: configuration and observation shapes."""
+    """Plain JSON from which `load_policy` rebuilds a network for this observation (or its ShapeDtypeStructs).
+
+    "names" has the columns of input and output in their order; it is None where the observation is not a
+    sector's, whose columns have no names.
+    """
     return {
         "network": asdict(network.config),
         "choices": getattr(network, "choices", None),
         "observation": jax.tree.map(
             lambda leaf: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}, observation
         ),
+        "names": NAMES if _counts(observation) == SECTOR_COUNTS else None,
     }
+
+
+def _counts(observation) -> dict[str, int]:
+    """Number of columns by the key of NAMES; empty for a flat observation."""
+    if not isinstance(observation, dict):
+        return {}
+    return {"aircraft feature": observation["aircraft"].shape[-1],
+            "global feature": observation["global_state"].shape[-1]}  # fmt: skip
 
 
 def load_policy(
@@ -70,16 +100,39 @@ def load_policy(
 ) -> tuple[Policy, PolicyParams]:
     """The policy of a training run's `policy` folder, the newest unless `step` says otherwise.
 
-    Raises CheckpointError when there is none or its bytes have changed.
+    Raises CheckpointError when there is none, its bytes have changed, it is not a controller's, or its
+    columns are not those of this program. One made before columns had names is known by their number.
     """
     config = checkpoints.load_config(directory, step)
-    size, choices = NetworkConfig(**config["network"]), config["choices"]
-    network = SetPolicy(size) if choices is None else MLPPolicy(size, choices)
-    is_leaf = lambda node: "shape" in node  # noqa: E731
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]),
-        config["observation"],
-        is_leaf=is_leaf,
-    )
+    try:
+        size, choices = NetworkConfig(**config["network"]), config["choices"]
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]),
+            config["observation"],
+            is_leaf=lambda node: "shape" in node,
+        )
+        difference = _difference(config, shapes)
+    except (KeyError, TypeError, ValueError) as error:
+        kind = f" but a {config['kind']}" if "kind" in config else ""
+        raise CheckpointError(
+            f"{directory} holds no controller{kind}; name the policy folder of a training run"
+        ) from error
+    if difference:
+        raise CheckpointError(f"{directory}: {difference}; use the version that trained it, or train again")
+    network = SetNetwork(size) if choices is None else MLPNetwork(size, choices)
     abstract = jax.eval_shape(lambda key: init_params(network, key, shapes), jax.random.key(0))
     return as_policy(network, greedy), checkpoints.restore(directory, abstract, step)
+
+
+def _difference(config: dict, shapes) -> str | None:
+    """How the columns of a saved controller differ from this program's, or None."""
+    saved, counts = config.get("names"), _counts(shapes)
+    if "names" not in config and counts:
+        for what, count in counts.items():
+            if count != SECTOR_COUNTS[what]:
+                return f"it has {count} columns called {what}, this program has {SECTOR_COUNTS[what]}"
+    for what, own in NAMES.items() if saved else ():
+        for i, (a, b) in enumerate(zip_longest(saved.get(what, ()), own)):
+            if a != b:
+                return f"{what} {i} is {a or 'missing'} there, and {b or 'missing'} in this program"
+    return None

@@ -14,7 +14,7 @@ from configs.ppo import NetworkConfig
 from configs.recording import Wind
 from launch import eval_policy
 from launch.shared import episodes, players, radar, scoreboard
-from rl.networks import SetPolicy
+from rl.networks import SetNetwork
 from rl.policy import describe, init_params
 from tests.rl.toys import Sector, SectorParams
 from wm.sector import commands
@@ -127,7 +127,7 @@ def test_errors_are_one_line(monkeypatch, tmp_path, capsys, arguments, message):
 
 def save_policy(folder, seed):
     """An untrained network where a PPO run would have left its policy."""
-    network = SetPolicy(NetworkConfig(width=8, heads=2))
+    network = SetNetwork(NetworkConfig(width=8, heads=2))
     seen, _ = Sector().reset(jax.random.key(0), SectorParams())
     params = init_params(network, jax.random.key(seed), seen)
     checkpoints.save(folder / "policy", 1, params, describe(network, seen))

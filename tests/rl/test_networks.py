@@ -9,7 +9,7 @@ import pytest
 from gymnax.environments import spaces
 
 from configs.ppo import NetworkConfig
-from rl.networks import MLPPolicy, SetPolicy, for_spaces
+from rl.networks import MLPNetwork, SetNetwork, for_spaces
 from tests.rl.toys import Sector
 
 EXACT = NetworkConfig(width=16, dtype="float32")
@@ -22,7 +22,7 @@ def observation(seed=0, n=5):
 
 
 def policy(config=EXACT):
-    network = SetPolicy(config)
+    network = SetNetwork(config)
     return network, jax.jit(network.init)(jax.random.key(1), observation())
 
 
@@ -123,9 +123,9 @@ def test_no_op_starts_as_likely_as_its_bias_says(bias):
 
 def test_the_spaces_choose_the_network():
     flat = for_spaces(spaces.Box(-1, 1, (4,)), spaces.Discrete(2), EXACT)
-    assert flat == MLPPolicy(EXACT, 2)
+    assert flat == MLPNetwork(EXACT, 2)
     env = Sector()
     params = env.default_params
-    assert for_spaces(env.observation_space(params), env.action_space(params), EXACT) == SetPolicy(EXACT)
+    assert for_spaces(env.observation_space(params), env.action_space(params), EXACT) == SetNetwork(EXACT)
     with pytest.raises(ValueError, match="no network for observation Discrete"):
         for_spaces(spaces.Discrete(3), spaces.Discrete(2), EXACT)

@@ -1,0 +1,86 @@
+"""A saved controller says what its columns mean; one that means other columns is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import rl
+import wm
+from configs.ppo import NetworkConfig
+from rl.networks import HEADS, OUTPUTS, SetNetwork
+from rl.policy import NAMES, describe, load_policy
+from tests.rl.toys import Sector
+from wm.store.checkpoints import CheckpointError
+from wm.store.manifest import write_manifest
+from wm.store.provenance import write_json
+
+SHIPPED = Path(rl.__file__).parent / "data" / "default"
+
+
+def altered(folder, change):
+    """A copy of the shipped controller with `change(config)` as its configuration."""
+    shutil.copytree(SHIPPED, folder)
+    (step,) = folder.iterdir()
+    write_json(step / "config.json", change(json.loads((step / "config.json").read_text())))
+    write_manifest(step)
+    return folder
+
+
+def renamed(what, change):
+    """A change of configuration that passes one list of names through `change`."""
+    return lambda config: {**config, "names": {**config["names"], what: change(config["names"][what])}}
+
+
+def without_names(config):
+    return {name: value for name, value in config.items() if name != "names"}
+
+
+def test_a_controller_from_before_columns_had_names_is_the_same(tmp_path):
+    _, named = load_policy(SHIPPED)
+    _, unnamed = load_policy(altered(tmp_path / "old", without_names))
+    for a, b in zip(jax.tree.leaves(named), jax.tree.leaves(unnamed), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_every_output_has_a_name():
+    assert len(OUTPUTS) == len(set(OUTPUTS)) == 1 + sum(HEADS.values())
+    assert NAMES["output"][1:6] == ["verb altitude", "verb heading", "verb speed", "verb ils", "verb direct"]
+    assert HEADS == {"verb": 5, "altitude": 9, "heading": 7, "speed": 4}
+
+
+def test_a_sector_of_its_own_features_has_no_names():
+    env = Sector()
+    observation, _ = jax.eval_shape(env.reset, jax.random.key(0), env.default_params)
+    assert describe(SetNetwork(NetworkConfig()), observation)["names"] is None
+
+
+def narrower(config):
+    aircraft = {**config["observation"]["aircraft"], "shape": [32, 80]}
+    return without_names(config) | {"observation": {**config["observation"], "aircraft": aircraft}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (renamed("aircraft feature", lambda n: [n[1], n[0], *n[2:]]), "aircraft feature 0 is y_nm there"),
+        (renamed("global feature", lambda n: [*n[:3], "roof_ft", *n[4:]]), "global feature 3 is roof_ft"),
+        (renamed("output", lambda n: n[:-1]), "output 25 is missing there, and speed 300 kt in this program"),
+        (narrower, "it has 80 columns called aircraft feature, this program has 81"),
+        (lambda config: {"kind": "diary"}, "holds no controller but a diary; name the policy folder"),
+        (lambda config: {"network": {"depth": 3}}, "holds no controller; name the policy folder"),
+        (lambda config: {**config, "observation": {"x": {"shape": [3], "dtype": "int8"}}}, "no controller"),
+    ],
+)  # fmt: skip
+def test_what_is_no_controller_of_this_program_is_refused_in_one_line(tmp_path, change, message):
+    with pytest.raises(CheckpointError, match=message) as refused:
+        load_policy(altered(tmp_path / "policy", change))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_world_model_is_no_controller():
+    with pytest.raises(CheckpointError, match="holds no controller but a world model"):
+        load_policy(Path(wm.__file__).parent / "data" / "default")
