@@ -25,12 +25,12 @@ import gymnax
 import jax
 
 from configs import cli
-from configs.ppo import PRESETS, NetworkConfig, PPOConfig, PPOTraining
+from configs.ppo import PRESETS, PPOConfig, PPOTraining
 from launch.shared import parallel, players, runs, training
 from launch.shared.training import Folder, Log, TrainingError
 from rl import networks
 from rl.clone import Cloning
-from rl.policy import describe
+from rl.policy import describe, load_network
 from rl.ppo import PPO, Carry, TrainState
 from rl.totals import report
 from wm.state import bundle
@@ -119,9 +119,8 @@ def with_size_of_init(arguments: PPOTraining) -> PPOConfig:
     """The configuration with the network of --init, in the precision that was asked for."""
     if arguments.init is None:
         return arguments.ppo
-    size = checkpoints.load_config(players.folder_of(arguments.init))["network"]
-    network = NetworkConfig(**{**size, "dtype": arguments.ppo.network.dtype})
-    return replace(arguments.ppo, network=network)
+    network, _ = load_network(players.folder_of(arguments.init))
+    return replace(arguments.ppo, network=replace(network.config, dtype=arguments.ppo.network.dtype))
 
 
 def start(run: Run) -> tuple[TrainState, Carry]:

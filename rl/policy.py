@@ -100,8 +100,18 @@ def load_policy(
 ) -> tuple[Policy, PolicyParams]:
     """The policy of a training run's `policy` folder, the newest unless `step` says otherwise.
 
-    Raises CheckpointError when there is none, its bytes have changed, it is not a controller's, or its
-    columns are not those of this program. One made before columns had names is known by their number.
+    Raises CheckpointError as `load_network` does, and when its arrays have changed.
+    """
+    network, shapes = load_network(directory, step)
+    abstract = jax.eval_shape(lambda key: init_params(network, key, shapes), jax.random.key(0))
+    return as_policy(network, greedy), checkpoints.restore(directory, abstract, step)
+
+
+def load_network(directory: Path | str, step: int | None = None) -> tuple[nn.Module, Any]:
+    """The network of a saved controller and the ShapeDtypeStructs of its observation, without its parameters.
+
+    Raises CheckpointError when there is none, when it is not a controller's, or when its columns are not
+    those of this program. Of one made before columns had names their number is compared.
     """
     config = checkpoints.load_config(directory, step)
     try:
@@ -119,9 +129,7 @@ def load_policy(
         ) from error
     if difference:
         raise CheckpointError(f"{directory}: {difference}; use the version that trained it, or train again")
-    network = SetNetwork(size) if choices is None else MLPNetwork(size, choices)
-    abstract = jax.eval_shape(lambda key: init_params(network, key, shapes), jax.random.key(0))
-    return as_policy(network, greedy), checkpoints.restore(directory, abstract, step)
+    return SetNetwork(size) if choices is None else MLPNetwork(size, choices), shapes
 
 
 def _difference(config: dict, shapes) -> str | None:
