@@ -18,10 +18,13 @@ COLUMNS = {
     "score": "score",
     "headroom": "headroom",
     "landed_share": "landed share",
-    "loss_game_per_h": "losses/flight h (game's rule)",
+    "loss_game_whole_per_h": "losses/flight h (game's rule)",
+    "loss_raw_whole_per_h": "losses/flight h (3 nm, 1000 ft)",
+    "collisions_whole_per_h": "collisions/flight h",
+    "loss_game_per_h": "after 25 minutes: losses/flight h (game's rule)",
     "loss_ratio": "... over those without commands",
-    "loss_raw_per_h": "losses/flight h (3 nm, 1000 ft)",
-    "collisions_per_h": "collisions/flight h",
+    "loss_raw_per_h": "... losses/flight h (3 nm, 1000 ft)",
+    "collisions_per_h": "... collisions/flight h",
     "commands_per_aircraft": "commands/aircraft",
     "delay": "delay (s)",
 }
@@ -49,17 +52,23 @@ def figures_of(board: Board, policy: str) -> dict[str, Figure]:
         if len(rows):
             figures[name] = bootstrap(rows, "", seed=0, statistic=evaluate.ratio)
     steady = [e["steady"] for e in episodes if e["steady"]]
-    exposure = sum(e["flight_hours"] for e in steady)
-    for name, unit in RATES.items():
-        if exposure:
-            count = round(sum(e[name] for e in steady))
-            figures[f"{name}_per_h"] = poisson(count, exposure, unit, len(steady))
+    for suffix, counted in (("_whole_per_h", episodes), ("_per_h", steady)):
+        figures |= {f"{name}{suffix}": rate for name, rate in _rates(counted).items()}
     if policy != "noop" and (ratio := _loss_ratio(steady, board)):
         figures["loss_ratio"] = ratio
     delays = [e["delay_s"] for e in episodes if e["delay_s"] is not None]
     if delays:
         figures["delay"] = bootstrap(delays, "s", seed=0)
     return figures
+
+
+def _rates(counted: list[dict]) -> dict[str, Figure]:
+    """Counts per flight hour of episodes, or of their parts after the first 25 minutes."""
+    exposure = sum(e["flight_hours"] for e in counted)
+    if not exposure:
+        return {}
+    counts = {name: round(sum(e[name] for e in counted)) for name in RATES}
+    return {n: poisson(counts[n], exposure, unit, len(counted)) for n, unit in RATES.items()}
 
 
 def _loss_ratio(steady: list[dict], board: Board) -> Figure | None:

@@ -25,8 +25,9 @@ def episode(total, overflow=0, **changes):
     """An episode's summary as rl.evaluate gives it."""
     steady = {"loss_game": 1.0, "loss_raw": 2.0, "collisions": 0.0, "flight_hours": 4.0}
     counts = {"arrivals_due": 4.0, "landed_due": 3.0, "departures_due": 1.0, "commands": 30, "aircraft": 6}
+    whole = {"loss_game": 3.0, "loss_raw": 5.0, "collisions": 1.0, "flight_hours": 6.0}
     measured = {"return": {"total": total}, "overflow": overflow, "steady": steady, "delay_s": 60.0}
-    return {**measured, **counts, **changes}
+    return {**measured, **whole, **counts, **changes}
 
 
 BOARD = {
@@ -47,6 +48,8 @@ def test_figures_use_shared_seeds_and_leave_overflow_out():
     assert figures["landed_share"].value == pytest.approx(0.75)
     assert figures["commands_per_aircraft"].value == pytest.approx(5.0)
     assert figures["loss_game_per_h"].value == pytest.approx(3 / 12)
+    assert figures["loss_game_whole_per_h"].value == pytest.approx(9 / 18)
+    assert figures["collisions_whole_per_h"].value == pytest.approx(3 / 18)
     assert figures["collisions_per_h"].low == 0
     assert figures["collisions_per_h"].high == pytest.approx(-np.log(0.05) / 12)
     assert figures["delay"].value == 60.0
@@ -61,7 +64,8 @@ def test_what_episodes_cannot_give_is_left_out():
     perfect = {"expert": {1: episode(50.0)}}
     assert "headroom" not in scoreboard.figures_of(perfect, "expert")
     short = {"noop": {1: episode(0.0, steady=None, delay_s=None, arrivals_due=0.0)}}
-    assert set(scoreboard.figures_of(short, "noop")) == {"return", "commands_per_aircraft"}
+    whole = {f"{name}_whole_per_h" for name in ("loss_game", "loss_raw", "collisions")}
+    assert set(scoreboard.figures_of(short, "noop")) == {"return", "commands_per_aircraft", *whole}
     assert scoreboard.figures_of({"expert": {1: episode(0.0, overflow=1)}}, "expert") == {}
 
 
