@@ -68,9 +68,10 @@ def test_sigterm_says_what_is_stored(tmp_path):
         command(tmp_path, "--episodes", "40", "--minutes", "60"),
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(15)
+    while process.poll() is None and not store.written_directories(tmp_path):
+        time.sleep(0.1)  # until a worker records
     process.send_signal(signal.SIGTERM)
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "of 40 episodes are stored" in text
     assert "goes on" in text
