@@ -5,6 +5,7 @@ The environment is set before anything imports jax; tests therefore run on the C
 """
 
 import atexit
+import ctypes
 import gc
 import importlib.util
 import os
@@ -39,13 +40,18 @@ import pytest
 
 jax.config.update("jax_debug_key_reuse", True)
 
-PROGRAMS_FREED_ABOVE_MB = 1000
+FREED_ABOVE_MB = 900
 
 
 def resident_mb() -> float:
     """Memory that this process holds now, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
+
+
+def give_back() -> None:
+    """Return free memory to the system."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,13 +67,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bounded_memory():
-    """Frees compiled programs after a file once they fill the worker: they are most of what it holds."""
-    yield
-    if resident_mb() > PROGRAMS_FREED_ABOVE_MB:
-        jax.clear_caches()
-        gc.collect()
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Bounds a worker's memory: glibc keeps what compiling a program needed until it is told to give it back.
+
+    Where that isn't enough, the programs themselves are forgotten at the end of their file.
+    """
+    if resident_mb() > FREED_ABOVE_MB:
+        give_back()
+        if resident_mb() > FREED_ABOVE_MB and (nextitem is None or nextitem.path != item.path):
+            jax.clear_caches()
+            gc.collect()
+            give_back()
 
 
 @pytest.fixture(scope="session")

@@ -42,9 +42,13 @@ def test_noop_never_commands():
     assert verb_of(play("noop", obs)[0]) == -1
 
 
+@jax.jit
+def drawn(params, obs, keys):
+    return jax.vmap(lambda key: scripted.random_legal().act(params, (), obs, key)[0])(keys)
+
+
 def draws(params, obs, count: int = 4000) -> np.ndarray:
-    keys = jax.random.split(jax.random.key(5), count)
-    return np.asarray(jax.vmap(lambda key: scripted.random_legal().act(params, (), obs, key)[0])(keys))
+    return np.asarray(drawn(params, obs, jax.random.split(jax.random.key(5), count)))
 
 
 def test_random_covers_every_aircraft_verb_and_legal_value():
@@ -73,11 +77,12 @@ def test_perturbation_follows_epsilon():
     right = np.asarray(play("expert", obs)[0])
     policy, _ = POLICIES["perturbed"]
     carry = policy.init(jax.random.key(0))
+    act = jax.jit(jax.vmap(policy.act, in_axes=(None, None, None, 0)))
 
     def wrong(epsilon):
         params = scripted.PerturbedParams(expert.ExpertParams(), epsilon)
         keys = jax.random.split(jax.random.key(2), 500)
-        actions = jax.vmap(lambda key: policy.act(params, carry, obs, key)[0])(keys)
+        actions, _ = act(params, carry, obs, keys)
         return (np.asarray(actions) != right).any(-1).mean()
 
     assert wrong(0.0) == 0.0

@@ -1,6 +1,7 @@
 """The gymnax environment: gymnax's own contract of terminal states, purity, members, and the game's ends."""
 
 import itertools
+from functools import partial
 
 import gymnax
 import jax
@@ -325,7 +326,7 @@ def test_the_packaged_model_plays_whatever_is_legal():
     assert params.airports.elevation_ft.shape[0] > 1
     assert params.rows.scene.traffic.valid.shape[-1] == ep.SLOTS
 
-    def one(carry, key):
+    def one(params, carry, key):
         obs, state = carry
         key_slot, key_step = jax.random.split(key)
         slot = jax.random.categorical(key_slot, jnp.where(obs["action_mask"]["aircraft"], 0.0, -jnp.inf))
@@ -334,11 +335,12 @@ def test_the_packaged_model_plays_whatever_is_legal():
         return (obs, state), (obs, state.scene.traffic, points, truncated, info["metrics"]["flight_hours"])
 
     @jax.jit
-    def rollout(key):
+    def rollout(key, params):  # as an argument: constants of that size take long to compile
         key_reset, key = jax.random.split(key)
-        return jax.lax.scan(one, model.reset(key_reset, params), jax.random.split(key, 24))[1]
+        start = model.reset(key_reset, params)
+        return jax.lax.scan(partial(one, params), start, jax.random.split(key, 24))[1]
 
-    taken = rollout(jax.random.key(0))
+    taken = rollout(jax.random.key(0), params)
     obs, traffic, points, truncated, hours = jax.tree.map(np.asarray, taken)
     assert all(model.observation_space(params).contains(pick(obs, t)) for t in (0, 23))
     assert np.all(np.isfinite(points))
