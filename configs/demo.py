@@ -41,30 +41,37 @@ class Sizes:
     episodes: int
     minutes: int
     real_episodes: int
+    models: tuple[str, ...]
+    """World models in which controllers are compared: shipped, new."""
+    others: tuple[str, ...]
+    """Who plays beside the new controller; in the new model no commands alone."""
 
 
 FULL = Sizes(
     airports=("kabq",),
-    wm_steps=4000,
+    wm_steps=2000,
     wm_batch=512,
-    wm_members=2,
-    wm_width=96,
+    wm_members=4,  # with the width of the shipped model: what judges one is compiled for the other
+    wm_width=128,
     ppo_steps=30_000,
     ppo_envs=32,
     rollout=60,
     episodes=8,
     minutes=60,
     real_episodes=2,
+    models=("shipped", "new"),
+    others=("noop", "random", "shipped"),
 )
 SHORT = dataclasses.replace(
     FULL,
-    wm_steps=200,
+    wm_steps=100,
     wm_batch=128,
-    wm_width=32,
     ppo_steps=480,
     ppo_envs=4,
     rollout=30,
     episodes=2,
     minutes=5,
     real_episodes=1,
+    models=("shipped",),
+    others=("noop",),
 )

@@ -16,16 +16,19 @@ from pathlib import Path
 
 from configs import cli
 from configs.demo import FULL, SHORT, DemoConfig, Sizes
-from launch import eval_policy, eval_wm, train_ppo, train_wm
+from configs.world_model import WorldModelConfig
+from launch import eval_policy, train_ppo, train_wm
+from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import runs
 from launch.shared.scoreboard import record_names
+from wm.state import bundle, labels
 
 MARK = "demo.json"  # tells a demonstration's folder from others
 PLACES = {"shipped": "the shipped model", "new": "the new model", "real": "the real game"}
 PICTURES = {
     "wm/curves.png": "how the new model learned",
     "wm/overlay.png": "five recorded minutes and what the new model makes of them",
-    "shipped_wm/overlay.png": "the same minutes in the shipped model",
+    "wm/overlay_shipped.png": "the same minutes in the shipped model",
     "ppo/curves.png": "how the controller learned",
     "compare_shipped/radar.png": "an hour of each controller in the shipped model",
     "compare_real/radar.png": "an hour of each controller in the real game",
@@ -62,9 +65,14 @@ def world_model(config: DemoConfig, sizes: Sizes) -> list[str]:
     ]
 
 
-def fidelity(config: DemoConfig, sizes: Sizes) -> list[str]:
-    """Arguments of launch.eval_wm: the shipped model on the hour that the new one is judged on."""
-    return ["--airports", *sizes.airports, "--out", str(config.out / "shipped_wm")]
+def judge_shipped(config: DemoConfig, sizes: Sizes) -> dict:
+    """Fidelity of the shipped model on the hour that the new one is judged on, and a picture of it."""
+    print("\n== Judge the shipped simulator on the same hour", flush=True)
+    options = cli.parse(WorldModelConfig, world_model(config, sizes))
+    trained_on = load_recordings((SHIPPED / "train",), options.airports, "train")
+    recorded = [labels.airport_of(recordings)[1] for recordings in trained_on.values()]
+    weights = bundle.load_bundle().weights
+    return train_wm.judge(options, weights, recorded, config.out / "wm" / "overlay_shipped.png")
 
 
 def controller(config: DemoConfig, sizes: Sizes) -> list[str]:
@@ -93,7 +101,7 @@ def comparison(config: DemoConfig, sizes: Sizes, place: str) -> list[str]:
         "new": ("--where", "model", "--checkpoint", str(config.out / "wm" / "model")),
         "real": ("--where", "real", "--url", str(config.url)),
     }
-    others = ("noop",) if place == "new" else ("noop", "random", "shipped")
+    others = ("noop",) if place == "new" else sizes.others
     return [
         *where[place],
         *("--airport", sizes.airports[0]),
@@ -157,12 +165,12 @@ def main(argv: list[str] | None = None) -> None:
         "world_model": stage(
             "Learn the simulator from the shipped recording", train_wm.main, world_model(config, sizes)
         ),
-        "fidelity": stage("Judge the shipped simulator alike", eval_wm.main, fidelity(config, sizes)),
-        "controller": stage(
-            "Train the shipped controller further in it", train_ppo.main, controller(config, sizes)
-        ),
     }
-    places = [place for place in PLACES if place != "real" or config.url]
+    shipped_fidelity = judge_shipped(config, sizes)
+    stages["controller"] = stage(
+        "Train the shipped controller further in the new simulator", train_ppo.main, controller(config, sizes)
+    )
+    places = [*sizes.models, *(["real"] if config.url else [])]
     for place in places:
         stages[place] = stage(
             f"Compare controllers in {PLACES[place]}", eval_policy.main, comparison(config, sizes, place)
@@ -172,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         "cpu_seconds": time.process_time() - cpu,
         "stages": stages,
         "fidelity": read(config.out / "wm" / "results.json")["fidelity"],
-        "shipped_fidelity": read(config.out / "shipped_wm" / "results.json")["fidelity"],
+        "shipped_fidelity": shipped_fidelity,
         **{place: read(config.out / f"compare_{place}" / "results.json") for place in places},
     }
     runs.write_results(config.out, results)
