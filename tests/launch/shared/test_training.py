@@ -105,10 +105,18 @@ def test_a_folder_is_replaced_when_the_new_one_is_whole(tmp_path):
 
         return make
 
-    training.replace_folder(folder, write("one"))
+    running = training.Folder(tmp_path, {}, 10, "step", 5, [])
+    running.product("model", write("one"))
     with pytest.raises(KeyboardInterrupt):
-        training.replace_folder(folder, write("half", fails=True))
+        running.product("model", write("half", fails=True))
     assert (folder / "a").read_text() == "one"
-    training.replace_folder(folder, write("two"))
+    running.product("model", write("two"))
     assert (folder / "a").read_text() == "two"
+    finished = training.Folder(tmp_path, {}, 10, "step", 10, [])
+    finished.product("model", write("three"))
+    assert (folder / "a").read_text() == "two"  # other runs know it by its content
+    (folder / "a").unlink()
+    folder.rmdir()
+    finished.product("model", write("three"))
+    assert (folder / "a").read_text() == "three"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
