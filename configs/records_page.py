@@ -13,7 +13,7 @@ README = {
     "No commands at all, on the same hours": "return_real_noop_kabq",
     "The controller's score: 0 for no commands, 1 for the expert": "score_real_policy_kabq",
     "The share of arrivals with time to land that the controller landed": "landed_share_policy_kabq",
-    "The controller's losses of separation per flight hour after 25 minutes": "loss_game_per_h_policy_kabq",
+    "The controller's losses of separation per flight hour, whole hours": "loss_game_whole_per_h_policy_kabq",
     "Model: position error a minute ahead, unseen hours, median (nm)": "position_p50_nm_60s",
     "The same error when every aircraft flies straight on (nm)": "position_p50_nm_60s_constant_velocity",
     "Decisions per second of PPO in the model, one H200 GPU": "env_ppo_steps_per_s",
