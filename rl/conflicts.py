@@ -9,7 +9,16 @@ import numpy as np
 
 from rl.lookahead import LOOK_STEP_S, LOOK_STEPS, Track
 from rl.picture import Picture
-from wm.sector.separation import DIVERGING_RAD, LATERAL_NM, LOW_FT, VERTICAL_FT, YOUNG_S, exempt_by_course
+from wm.sector.geometry import wrap_pi
+from wm.sector.separation import (
+    DIVERGING_RAD,
+    LATERAL_NM,
+    LOW_FT,
+    OPPOSITE_RAD,
+    VERTICAL_FT,
+    YOUNG_S,
+    past_crossing,
+)
 
 TAKEOFF_TO_CLIMB_S = 35.0  # from the start of the roll to phase CLIMB
 FULL_NM = LATERAL_NM + 0.3  # a pair closer than this is in full danger
@@ -60,7 +69,8 @@ def _danger(p: Picture, at: Track, vertical_before, seconds, weight, vectored_we
     ignored = (at.altitude - p.elevation < LOW_FT) | young[:, None]
     ignored = ignored[..., None] | ignored[None, None, :, 0]
     directions = [(jnp.sin(angle), jnp.cos(angle)) for angle in (own.heading, other.heading)]
-    exempt = exempt_by_course(dx, dy, directions, directions, np.cos(DIVERGING_RAD))
+    apart = jnp.abs(wrap_pi(other.heading - own.heading))
+    exempt = (apart >= DIVERGING_RAD) & (apart <= OPPOSITE_RAD) & past_crossing(dx, dy, directions)
     turning = p.arrival & p.heading_held & ~p.cleared
     weight = jnp.where(turning[:, None, None] & turning, vectored_weight, weight)
     danger = near * level * weight * jnp.where(exempt, DIVERGING_WEIGHT, 1.0)

@@ -73,26 +73,33 @@ def _difference(value):
     return second - first
 
 
-def exempt_by_course(dx, dy, tracks, headings, least_cosine):
-    """Whether courses diverge enough and one of a pair is past the point where their tracks cross.
+def past_crossing(dx, dy, tracks):
+    """Whether one of a pair has passed the point where their tracks cross.
 
-    (dx, dy): from the first aircraft of each pair to the second. tracks, headings: for the first and for the
-    second aircraft (sine, cosine) of its ground track and heading. Angles are compared by their cosines,
-    quotients by the sign of numerator times denominator.
+    (dx, dy): from the first aircraft of each pair to the second. tracks: (sine, cosine) of the first's track
+    and of the second's. A quotient's sign is that of numerator times denominator.
     """
     (ax, ay), (bx, by) = tracks
     determinant = bx * ay - by * ax
     first = (dy * bx - dx * by) * determinant
     second = (dy * ax - dx * ay) * determinant
+    return (first < 0) | (second < 0)
+
+
+def _diverging(tracks, headings, dx, dy, on_sid):
+    """Whether the game exempts a pair: headings far enough apart, and one is past the crossing point.
+
+    Angles are compared by their cosines.
+    """
     (own_east, own_north), (other_east, other_north) = headings
     cosine = own_east * other_east + own_north * other_north
-    crossing = (cosine <= least_cosine) & (cosine >= np.cos(OPPOSITE_RAD))
-    return crossing & ((first < 0) | (second < 0))
+    least = jnp.where(on_sid, np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
+    return (cosine <= least) & (cosine >= np.cos(OPPOSITE_RAD)) & past_crossing(dx, dy, tracks)
 
 
 def _directions(angle_rad):
     """(sine, cosine) of an angle `[..., N]` for the first and for the second aircraft of every pair."""
-    return zip(*(pairs.both_sides(f(angle_rad)) for f in (jnp.sin, jnp.cos)), strict=True)
+    return tuple(zip(*(pairs.both_sides(f(angle_rad)) for f in (jnp.sin, jnp.cos)), strict=True))
 
 
 def judge(s: SubSteps, airborne_s, rule: PairRule):
@@ -113,9 +120,8 @@ def judge(s: SubSteps, airborne_s, rule: PairRule):
     lined_up = approach.on_course(s.x_nm, s.y_nm, s.ground_track_rad, rule.course)
     minimum2 = jnp.where(both(lined_up), rule.parallel_nm2, LATERAL_NM**2)
     counted = (s.altitude_ft - rule.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
-    least = jnp.where(both(rule.on_sid), np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
     tracks, headings = _directions(s.ground_track_rad), _directions(s.heading_rad)
-    exempt = exempt_by_course(dx, dy, tracks, headings, least)
+    exempt = _diverging(tracks, headings, dx, dy, both(rule.on_sid))
     return pair & (lateral2 < minimum2) & both(counted) & ~exempt, raw
 
 
