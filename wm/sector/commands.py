@@ -12,6 +12,7 @@ from flax import struct
 
 from wm.sector import traffic as tr
 from wm.sector.airport import LEVELS, Airport
+from wm.sector.approach import intercept_ft
 from wm.sector.route import next_fix
 from wm.sector.traffic import Traffic
 
@@ -66,11 +67,10 @@ def legal_mask(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
     speed = (speeds >= traffic.minimum_speed_kt[..., None]) & (
         speeds <= traffic.maximum_speed_kt[..., None]
     )
-    intercept = airport.runway_intercept_ft[jnp.maximum(traffic.runway, 0)]
     ils = (
         (traffic.category == tr.ARRIVAL)
         & (traffic.runway >= 0)
-        & (traffic.assigned_altitude_ft >= intercept)
+        & (traffic.assigned_altitude_ft >= intercept_ft(traffic, airport))
     )
     direct = next_fix(traffic, airport) >= 0
     always = jnp.ones_like(reachable)
