@@ -9,6 +9,7 @@ import ctypes
 import gc
 import importlib.util
 import os
+import platform
 import resource
 import shutil
 import tempfile
@@ -18,10 +19,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 FLAGS = [
     "--xla_force_host_platform_device_count=8",
     "--xla_cpu_multi_thread_eigen=false",  # several test processes share the machine: one thread each
-    # Tests compile much and compute little. At level 0 one device rounds sums otherwise than eight do.
-    "--xla_backend_optimization_level=1",
+    # Tests compile much and compute little.
+    "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
 ]
+if platform.machine() == "x86_64":
+    # Without the multiply-and-add of AVX2, one device and eight round sums alike at level 0.
+    FLAGS.append("--xla_cpu_max_isa=AVX")
 given = [f for f in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in f and f not in FLAGS]
 os.environ["XLA_FLAGS"] = " ".join([*given, *FLAGS])
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
