@@ -178,9 +178,12 @@ def complete(model: dit.CosmosDiT, params: dict, key: jax.Array) -> dict:
             raise FinetuneError(
                 f"the weights to start from don't fit the model: {wrong[0]}; convert them again"
             )
-    make_new = jax.jit(
-        lambda key: {name: flatten_dict(dit.init(model, key), sep="/")[name] for name in missing}
-    )
+
+    @jax.jit
+    def make_new(key):
+        every = flatten_dict(dit.init(model, key), sep="/")
+        return {name: every[name] for name in missing}
+
     return unflatten_dict({**fitting, **make_new(key)} if missing else fitting, sep="/")
 
 

@@ -82,9 +82,9 @@ def trained(state, trainer, frozen, steps, sign=1.0):
         state, _, metrics = trainer.update(state, batch, jax.random.split(key_noise, ROWS), frozen)
         return state, metrics["loss"]
 
-    return jax.jit(lambda state, keys: jax.lax.scan(step, state, keys))(
-        state, jax.random.split(jax.random.key(7), steps)
-    )
+    optimised = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    train = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys), compiler_options=optimised)
+    return train(state, jax.random.split(jax.random.key(7), steps))
 
 
 @cache
