@@ -65,7 +65,9 @@ def reinitialised(weights, seed: int = 99):
 
 def judge(weights, held_out: dict) -> dict:
     """Fidelity by airport; `held_out` maps an ICAO code to (Airport, recordings)."""
-    fresh, report = reinitialised(weights), {}
+    # Both on the host: trained weights may be spread over devices, and one program serves what lies alike.
+    weights, fresh = jax.device_get((weights, reinitialised(weights)))
+    report = {}
     for icao, (airport, recordings) in held_out.items():
         lost = fidelity.evaluate(fresh, airport, recordings)
         report[icao] = fidelity.evaluate(weights, airport, recordings) | {
