@@ -7,4 +7,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 if [ -n "${OPENSCOPE_URL:-}" ]; then require_browser; fi
-exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"  # tests of a file share what they have compiled
+# Tests of a file share what they have compiled; files start in the order of tests/conftest.py.
+exec "$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -60,7 +60,12 @@ def give_back() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests of the real game, and comparisons with the originals of Cosmos, where these are missing."""
+    """Skips what cannot run here. Files with slow tests come first: no worker ends long after the other.
+
+    Cannot run: tests of the real game, and comparisons with the originals of Cosmos, where these are missing.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     reasons = {}
     if not os.environ.get("OPENSCOPE_URL"):
         reasons["openscope"] = "needs the real game: set OPENSCOPE_URL to the address of a running openScope"

@@ -143,7 +143,7 @@ def test_adapters_learn_the_opposite_of_what_the_actions_did():
     adapters = LoRAConfig(rank=8)
     divided, frozen = lora.divide(learned()["params"], adapters, jax.random.key(5))
     trainer = Trainer(CLIPS.flow_objective(FLOW), OPTIMIZER, adapters)
-    state, _ = trained(trainer.init(divided), trainer, frozen, 300, sign=-1.0)
+    state, _ = trained(trainer.init(divided), trainer, frozen, 200, sign=-1.0)
     batch = world(jax.random.key(14), 64, sign=-1.0)
     merged = {"params": lora.merge(trainer.variables(state.ema, frozen))}
     before, after = (error(each, batch, batch.latents, LONG) for each in (learned(), merged))
