@@ -261,7 +261,7 @@ def test_pages_play_as_one_page_does(cut_short):
 @pytest.fixture
 def broken(monkeypatch):
     """A game that fails with the seeds given to it: with `starting` while it starts, with `playing` later."""
-    from collect import game
+    from collect import game, page
 
     original, seeds = game.bridge_script, {"starting": (), "playing": ()}
 
@@ -271,12 +271,12 @@ def broken(monkeypatch):
 
     def step(self, *given, **options):
         if self._settings["seed"] in seeds["playing"] and self.snapshot.time_s > 30.0:
-            self._browser.run(self._page.evaluate("() => { throw new Error('GameFault: no route') }"), 10.0)
+            self._browser.run(self.page.evaluate("() => { throw new Error('GameFault: no route') }"), 10.0)
         return play_on(self, *given, **options)
 
     play_on = game.Game.step
     monkeypatch.setattr(game, "bridge_script", script)
-    monkeypatch.setattr(game, "FAILED_S", 1.0)
+    monkeypatch.setattr(page, "FAILED_S", 1.0)
     monkeypatch.setattr(game.Game, "step", step)
     return seeds
 
