@@ -257,7 +257,9 @@ def biased(weights, **choices):
     at = 0
     for name, size in (net.CATEGORICAL | net.BINARY | net.SCALAR).items():
         if name in choices:
-            wanted = -30.0 * jnp.ones(size).at[choices[name]].set(-1.0) if size > 1 else choices[name]
+            wanted = choices[name]
+            if size > 1:
+                wanted = jnp.full(size, -30.0, bias.dtype).at[wanted].set(30.0)
             kernel = kernel.at[..., at : at + size].set(0.0)
             bias = bias.at[..., at : at + size].set(wanted)
         at += size

@@ -148,7 +148,7 @@ def scene(aircraft: tr.Traffic, place: Airport, **changes) -> tr.Scene:
     fields = {
         "traffic": aircraft,
         "runways": tr.empty(tr.Runways, place.runway_heading_rad.shape),
-        "since_spawn_s": jnp.full(place.stream_category.shape, 20.0),
+        "since_spawn_s": jnp.full(place.stream_category.shape, 20.0, jnp.float32),
         "wind_speed_kt": jnp.float32(0.0),
         "wind_from_rad": jnp.float32(0.0),
         "time_s": jnp.float32(0.0),
