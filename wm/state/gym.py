@@ -86,10 +86,11 @@ class WorldModelVectorEnv(gymnasium.vector.VectorEnv):
     """E sectors of the learned simulator, stepped together on jax's default device.
 
     A sector that ends starts again by itself, as `metadata["autoreset_mode"]` says. NEXT_STEP is gymnasium's
-    own way, which its wrappers expect: the next step ignores the sector's action and returns its new start
-    with reward 0. SAME_STEP: the same step returns the new start, and `final_obs` in `info` holds the last
-    observation (an array of E, None for the others), `final_info` the step's info. The rest of `info` is that
-    of WorldModelEnv with a leading E, each `key` with a mask `_key` of the sectors that made a step.
+    own way, and the only one that its wrappers of observations take, such as FlattenObservation: the next
+    step ignores the sector's action and returns its new start with reward 0. SAME_STEP: the same step returns
+    the new start, and `final_obs` in `info` holds the last observation (an array of E, None for the others),
+    `final_info` the step's info. The rest of `info` is that of WorldModelEnv with a leading E, each `key`
+    with a mask `_key` of the sectors that made a step.
 
     E that is a multiple of four times the ensemble's members is fastest, see wm.state.network.
 
