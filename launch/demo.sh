@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole project in about seven minutes on two cores: ./launch/demo.sh [--short] [other arguments; --help lists them]
+# The whole project in about seven minutes on two cores, small:
+#   ./launch/demo.sh [--short] [other arguments; --help lists them]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

@@ -2,7 +2,7 @@
 
 Its world is made of latents directly, on a grid of 4 x 4: in half of the channels a bump that each latent
 frame moves by the sum of its four actions, in the others one that is anywhere in every frame, told to nobody.
-Training takes half a minute on two idle cores.
+Training takes about a minute on two idle cores.
 """
 
 from functools import cache, partial
@@ -82,6 +82,7 @@ def trained(state, trainer, frozen, steps, sign=1.0):
         state, _, metrics = trainer.update(state, batch, jax.random.split(key_noise, ROWS), frozen)
         return state, metrics["loss"]
 
+    # This computes for longer than it compiles, unlike what tests/conftest.py chooses its options for.
     optimised = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
     train = jax.jit(lambda state, keys: jax.lax.scan(step, state, keys), compiler_options=optimised)
     return train(state, jax.random.split(jax.random.key(7), steps))
