@@ -37,7 +37,7 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 METADATA_PREFIX = ".metadata-"  # of the folders in which new metadata is prepared
 INFO = "dataset_info.json"  # the file that makes a directory a data set
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
-COLLECTOR_VERSION = 1  # raised when the same seed and policy would be recorded differently
+COLLECTOR_VERSION = 2  # raised when the same seed and policy would be recorded differently
 
 
 class DataError(ValueError):

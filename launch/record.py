@@ -41,8 +41,10 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
     for i in range(config.episodes):
         turn, airport = divmod(i, airports)
         rest, policy = divmod(turn, policies)
-        wind_turn, rate = divmod(rest, len(config.traffic))
-        wind = config.winds[wind_turn % len(config.winds)]
+        # Every mix comes in its turn, and neighbours in the order differ in all of it.
+        wind_turn, rate_turn = divmod(rest, len(config.traffic))
+        rate = (rate_turn + policy + airport) % len(config.traffic)
+        wind = config.winds[(wind_turn + rate_turn + policy + airport) % len(config.winds)]
         name = config.policies[policy]
         yield Job(
             airport=config.airports[airport].lower(),

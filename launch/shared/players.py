@@ -25,33 +25,37 @@ from wm.store.provenance import ROOT
 SHIPPED = ROOT / "rl" / "data" / "default"  # the controller that comes with the project
 RANDOM_NOOP_SHARE = 0.5  # of the decisions in recordings: commands every 10 s in the mean
 PERTURBED_EPSILON = 0.1
+SLOTS_AT_ONCE = 8  # a policy is compiled for every multiple of it that comes into use
 TRAINED = "policy"  # what figures call a trained policy
 
 
 class Scripted(NamedTuple):
     """How a scripted policy is made, and the modules that hold it."""
 
-    make: Callable[[int], tuple[Policy, Any]]  # from the number of slots
+    make: Callable[..., tuple[Policy, Any]]  # from the number of slots, and a share where it takes one
     modules: tuple[str, ...]
+    shared: bool = False  # NAME:SHARE sets how often it is wrong (perturbed, dangerous) or idle (random)
 
 
-def _perturbed(slots: int):
-    params = scripted.PerturbedParams(inner=ExpertParams(), epsilon=PERTURBED_EPSILON)
+def _perturbed(slots: int, epsilon: float = PERTURBED_EPSILON):
+    params = scripted.PerturbedParams(inner=ExpertParams(), epsilon=epsilon)
     return scripted.perturbed(expert(slots)), params
+
+
+def _dangerous(slots: int, epsilon: float = DangerousParams.epsilon):
+    return dangerous(expert(slots)), DangerousParams(inner=ExpertParams(), epsilon=epsilon)
+
+
+def _random(slots: int, noop_share: float = RANDOM_NOOP_SHARE):
+    return scripted.random_legal(), scripted.RandomParams(noop_share=noop_share)
 
 
 SCRIPTED = {
     "noop": Scripted(lambda slots: (scripted.noop(), ()), ("rl.scripted",)),
-    "random": Scripted(
-        lambda slots: (scripted.random_legal(), scripted.RandomParams(noop_share=RANDOM_NOOP_SHARE)),
-        ("rl.scripted",),
-    ),
+    "random": Scripted(_random, ("rl.scripted",), shared=True),
     "expert": Scripted(lambda slots: (expert(slots), ExpertParams()), ("rl.expert",)),
-    "perturbed": Scripted(_perturbed, ("rl.scripted", "rl.expert")),
-    "dangerous": Scripted(
-        lambda slots: (dangerous(expert(slots)), DangerousParams(inner=ExpertParams())),
-        ("rl.dangerous", "rl.expert"),
-    ),
+    "perturbed": Scripted(_perturbed, ("rl.scripted", "rl.expert"), shared=True),
+    "dangerous": Scripted(_dangerous, ("rl.dangerous", "rl.expert"), shared=True),
 }
 
 
@@ -93,18 +97,72 @@ class Player:
         return np.asarray(action)
 
 
+class SlotwisePlayer(Player):
+    """A player of a policy that works with any number of slots, and is asked about no more than are in use.
+
+    The expert compares every command of every aircraft with every other aircraft: a sky of a dozen costs a
+    quarter of what 32 slots do. Leaves of its memory are scalars or have an entry for every slot.
+    """
+
+    def reset(self, seed: int) -> None:
+        super().reset(seed)
+        self._memory = self._fresh = jax.tree.map(np.asarray, self._memory)
+
+    def __call__(self, observation: dict) -> np.ndarray:
+        there = np.asarray(observation["aircraft_mask"])
+        slots, used = len(there), int(np.max(np.flatnonzero(there), initial=0)) + 1
+        some = min(-(-used // SLOTS_AT_ONCE) * SLOTS_AT_ONCE, slots)
+        memory = jax.tree.map(lambda m, f: _fitted(m, f, some), self._memory, self._fresh)
+        action, memory, self._key = self._act(self.params, memory, first_slots(observation, some), self._key)
+        self._memory = jax.tree.map(lambda m, f: _fitted(np.asarray(m), f, slots), memory, self._fresh)
+        action = np.array(action)
+        action[0] = slots if action[0] == some else action[0]
+        return action
+
+
+def _fitted(memory: np.ndarray, fresh: np.ndarray, slots: int) -> np.ndarray:
+    """A leaf of memory cut to the first `slots`, or continued with fresh entries up to that number."""
+    return np.concatenate([memory[:slots], fresh[len(memory) : slots]]) if memory.ndim else memory
+
+
+def first_slots(observation: dict, some: int) -> dict:
+    """What a policy of `some` slots would see: the first ones, and nobody in the others."""
+    mask = {name: np.asarray(value)[:some] for name, value in observation["action_mask"].items()}
+    mask["aircraft"] = np.append(mask["aircraft"], True)  # the no-op
+    own = {name: np.asarray(observation[name])[:some] for name in ("aircraft", "aircraft_mask")}
+    return {**own, "global_state": observation["global_state"], "action_mask": mask}
+
+
 def make(given: str, slots: int) -> Player:
     """The player of a scripted policy, of the shipped controller, or of a training run's or policy's folder.
 
+    `perturbed:0.4` is wrong in four decisions of ten; its figures are called perturbed_0_4.
+
     Raises ValueError for a name that is none of them; CheckpointError for a damaged folder.
     """
-    if given in SCRIPTED:
-        chosen = SCRIPTED[given]
-        return Player(given, *chosen.make(slots), chosen.modules, given)
+    name, colon, _ = given.partition(":")
+    if name in SCRIPTED:
+        chosen = SCRIPTED[name]
+        shares = (_share(given, chosen),) if colon else ()
+        figures = given.replace(":", "_").replace(".", "_")
+        kind = SlotwisePlayer if "rl.expert" in chosen.modules else Player
+        return kind(figures, *chosen.make(slots, *shares), chosen.modules, given)
     folder = folder_of(given)
     policy, params = load_policy(folder)
     about = json.dumps(checkpoints.load_config(folder), sort_keys=True)
     return Player("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
+
+
+def _share(given: str, chosen: Scripted) -> float:
+    """The share in NAME:SHARE; raises ValueError where the policy takes none or it is none."""
+    try:
+        share = float(given.partition(":")[2])
+    except ValueError:
+        share = -1.0
+    if not chosen.shared or not 0 <= share <= 1:
+        shared = ", ".join(name for name, scripted in SCRIPTED.items() if scripted.shared)
+        raise ValueError(f"policy {given!r}: a share, 0 to 1, can follow the colon after {shared} only")
+    return share
 
 
 def folder_of(given: str) -> Path:

@@ -142,10 +142,15 @@ def test_the_plans_are_what_they_say():
     hours = Counter()
     for job in jobs:
         hours[job.airport] += job.episode_s / 3600
-    assert len(hours) >= 8
-    assert min(hours.values()) >= 50
+    assert len(hours) >= 12
+    assert min(hours.values()) >= 20
     assert len({job.key for job in jobs}) == len(jobs)
     assert {job.traffic for job in jobs} == {0.5, 1.0, 1.5}
+    for icao in hours:  # every airport meets every policy, rate and nearly every wind
+        own = [job for job in jobs if job.airport == icao]
+        assert {job.policy for job in own} == set(model.policies)
+        assert {job.traffic for job in own} == set(model.traffic)
+        assert len({job.wind for job in own}) >= 8
 
 
 def test_an_unknown_plan_names_the_known_ones(capsys):
