@@ -26,7 +26,7 @@ class EvaluationConfig(ServerConfig):
 
     policies: tuple[str, ...] = ("noop", "expert")
     """noop, random, expert, perturbed, shipped (the project's controller), or the folder of a training run or
-    of its policy."""
+    of its policy; perturbed:0.4 and its like as in launch.record."""
     where: Literal["real", "model", "both"] = "real"
     airport: str = "kabq"
     episodes: int = 20

@@ -34,7 +34,7 @@ class Scripted(NamedTuple):
 
     make: Callable[..., tuple[Policy, Any]]  # from the number of slots, and a share where it takes one
     modules: tuple[str, ...]
-    shared: bool = False  # NAME:SHARE sets how often it is wrong (perturbed, dangerous) or idle (random)
+    takes_share: bool = False  # NAME:SHARE sets how often it is wrong (perturbed, dangerous) or idle (random)
 
 
 def _perturbed(slots: int, epsilon: float = PERTURBED_EPSILON):
@@ -52,10 +52,10 @@ def _random(slots: int, noop_share: float = RANDOM_NOOP_SHARE):
 
 SCRIPTED = {
     "noop": Scripted(lambda slots: (scripted.noop(), ()), ("rl.scripted",)),
-    "random": Scripted(_random, ("rl.scripted",), shared=True),
+    "random": Scripted(_random, ("rl.scripted",), takes_share=True),
     "expert": Scripted(lambda slots: (expert(slots), ExpertParams()), ("rl.expert",)),
-    "perturbed": Scripted(_perturbed, ("rl.scripted", "rl.expert"), shared=True),
-    "dangerous": Scripted(_dangerous, ("rl.dangerous", "rl.expert"), shared=True),
+    "perturbed": Scripted(_perturbed, ("rl.scripted", "rl.expert"), takes_share=True),
+    "dangerous": Scripted(_dangerous, ("rl.dangerous", "rl.expert"), takes_share=True),
 }
 
 
@@ -100,8 +100,8 @@ class Player:
 class SlotwisePlayer(Player):
     """A player of a policy that works with any number of slots, and is asked about no more than are in use.
 
-    The expert compares every command of every aircraft with every other aircraft: a sky of a dozen costs a
-    quarter of what 32 slots do. Leaves of its memory are scalars or have an entry for every slot.
+    The expert compares every command of every aircraft with every other aircraft: a dozen of them make a
+    quarter of the pairs that 32 slots have. Leaves of its memory are scalars or have an entry for every slot.
     """
 
     def reset(self, seed: int) -> None:
@@ -159,8 +159,8 @@ def _share(given: str, chosen: Scripted) -> float:
         share = float(given.partition(":")[2])
     except ValueError:
         share = -1.0
-    if not chosen.shared or not 0 <= share <= 1:
-        shared = ", ".join(name for name, scripted in SCRIPTED.items() if scripted.shared)
+    if not chosen.takes_share or not 0 <= share <= 1:
+        shared = ", ".join(name for name, policy in SCRIPTED.items() if policy.takes_share)
         raise ValueError(f"policy {given!r}: a share, 0 to 1, can follow the colon after {shared} only")
     return share
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from collect import GameError
+from collect.store import COLLECTOR_VERSION
 from configs.game_checks import Kill, Replay, Speed, Timing
 from launch import check_game
 from launch.game import replay as game_replay
@@ -308,7 +309,7 @@ def test_timings_are_kept_apart_and_resume(tmp_path, monkeypatch):
     arguments = ["--episodes", 1, "--minutes", 1, "--policies", "noop", "--cache", tmp_path / "cache"]
     results = run(tmp_path, "timing", *arguments)
     locked, timed = sorted(path.parts[-5] for path in (tmp_path / "cache").rglob("600000.json"))
-    assert re.fullmatch(r"real-v1-[0-9a-f]{8}", locked)
+    assert re.fullmatch(rf"real-v{COLLECTOR_VERSION}-[0-9a-f]{{8}}", locked)
     assert timed == f"{locked}-60-fps"
     assert len(results["pairs"]["noop"]) == 1
     monkeypatch.setenv("OPENSCOPE_URL", "http://127.0.0.1:9")

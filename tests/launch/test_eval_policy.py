@@ -18,6 +18,7 @@ from rl.networks import SetNetwork
 from rl.policy import describe, init_params
 from tests.rl.toys import Sector, SectorParams
 from wm.sector import commands
+from wm.state import bundle
 from wm.store import checkpoints
 
 
@@ -184,6 +185,42 @@ def test_the_shipped_controller_is_a_policy_by_name():
     shipped, by_folder = (players.make(given, 32) for given in ("shipped", str(players.SHIPPED)))
     assert (shipped.name, by_folder.name) == ("shipped", "policy")
     assert shipped.digest == by_folder.digest
+
+
+def test_a_share_after_the_name_sets_how_often_a_policy_errs():
+    often, usual = (players.make(given, 8) for given in ("perturbed:0.4", "perturbed"))
+    assert often.params.epsilon == 0.4
+    assert (often.name, usual.name) == ("perturbed_0_4", "perturbed")
+    assert often.digest != usual.digest
+    assert players.make("dangerous:0.5", 8).params.epsilon == 0.5
+    assert players.make("random:0.9", 8).params.noop_share == 0.9
+
+
+@pytest.mark.parametrize("given", ["perturbed:", "perturbed:1.5", "random:-1", "perturbed:much", "noop:0.5"])
+def test_a_share_that_makes_no_sense_is_refused_in_one_line(given):
+    with pytest.raises(ValueError, match="0 to 1, can follow the colon after random, perturbed, dangerous"):
+        players.make(given, 8)
+
+
+def test_asking_about_the_slots_in_use_changes_no_action():
+    rows = bundle.load_bundle().rows.observation
+    there = np.asarray(rows["aircraft_mask"])
+    used = there.shape[1] - np.argmax(there[:, ::-1], 1)
+    chosen = np.concatenate([np.flatnonzero(used <= 8)[:15], np.flatnonzero((used > 8) & (used <= 16))[:15]])
+    made = players.SCRIPTED["expert"]
+    whole = players.Player("expert", *made.make(32), made.modules)
+    part = players.make("expert", 32)
+    for player in (whole, part):
+        player.reset(0)
+    actions = []
+    for row in chosen:
+        seen = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row]), rows)
+        actions.append(part(seen))
+        np.testing.assert_array_equal(actions[-1], whole(seen))
+    slots = [action[0] for action in actions]
+    assert len(chosen) == 30
+    assert 32 in slots  # no command is the same number for both
+    assert min(slots) < 32
 
 
 SHORT = ["--minutes", "2", "--episodes", "2", "--pages", "1", "--airport", "kabq"]
