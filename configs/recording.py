@@ -61,8 +61,8 @@ class RecordingConfig(ServerConfig):
     policies: tuple[str, ...] = ("random", "perturbed", "expert", "noop")
     """noop, random, expert, perturbed (the expert, wrong in one of ten decisions), dangerous (the expert,
     overruled to bring aircraft together and to let approaches fail), shipped, or a policy folder.
-    perturbed:0.4 is wrong in four of ten, dangerous:0.5 overruled on half of the occasions, random:0.9 idle in
-    nine of ten."""
+    perturbed:0.4 is wrong in four of ten, dangerous:0.5 overruled on half of the occasions, random:0.9 idle
+    in nine of ten."""
     traffic: tuple[float, ...] = (1.0,)
     """Factors on the airport's own rates, in steps of 0.5 as the game has them. An episode with more than
     128 aircraft ends there."""
