@@ -40,8 +40,8 @@ SAFE_MARGIN_NM = 2.0
 VERBS_C = np.repeat(
     [commands.ALTITUDE, commands.ALTITUDE, commands.HEADING, commands.SPEED, commands.ILS, commands.DIRECT],
     [1, commands.LEVELS, len(commands.HEADING_CHANGES_DEG), len(commands.SPEED_LEVELS_KT), 1, 1],
-)
-OFFSET_C = np.asarray([0, ALTITUDE_0, HEADING_0, SPEED_0, ILS_C, DIRECT_C])
+).astype(np.int32)
+OFFSET_C = np.asarray([0, ALTITUDE_0, HEADING_0, SPEED_0, ILS_C, DIRECT_C], np.int32)
 AHEAD_C = HEADING_0 + commands.HEADING_CHANGES_DEG.index(0)
 IS_ALTITUDE = (np.arange(CANDIDATES) >= ALTITUDE_0) & (np.arange(CANDIDATES) < HEADING_0)
 IS_HEADING = (np.arange(CANDIDATES) >= HEADING_0) & (np.arange(CANDIDATES) < SPEED_0)
