@@ -144,13 +144,15 @@ def draw(folder: Folder) -> None:
 
 
 def judge(config: WorldModelConfig, weights: dict, recorded: list[list[Recording]], picture: Path) -> dict:
-    """Fidelity on hours it has not seen, with a picture of them."""
-    test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
+    """Fidelity on hours it has not seen, at the airports that have any, with a picture of them."""
+    paths = config.test or (SHIPPED / "test",)
+    there = {episode.icao for episode in dataset.load(list(paths), "test")}
+    test = load_recordings(paths, [i for i in config.airports if i in there] or config.airports, "test")
     # The test hours may fly routes that no training hour did: their tables hold both.
-    joined = [labels.airport_of([*a, *b]) for a, b in zip(recorded, test.values(), strict=True)]
-    unseen = [r[len(a) :] for a, (_, r) in zip(recorded, joined, strict=True)]
-    tables = [airport for airport, _ in joined]
-    held_out = dict(zip(config.airports, zip(tables, unseen, strict=True), strict=True))
+    seen = {icao: recorded[config.airports.index(icao)] for icao in test}
+    widest = max(one.slots.shape[1] for group in (*seen.values(), *test.values()) for one in group)
+    both = {i: [dataset.widened(one, widest) for one in (*seen[i], *test[i])] for i in test}
+    held_out = {i: (table, r[len(seen[i]) :]) for i, (table, r) in eval_wm.tables_of(both).items()}
     brief = eval_wm.brief(eval_wm.judge(weights, held_out))
     overlay.draw(weights, held_out, picture)
     return brief
@@ -162,8 +164,8 @@ def run(config: WorldModelConfig) -> dict:
     if (config.out / "fit").exists():
         raise TrainingError(f"{config.out} holds a run of an earlier version: choose another --out")
     recorded = load_recordings(config.data or (SHIPPED / "train",), config.airports, "train")
-    merged = [labels.airport_of(r) for r in recorded.values()]
-    tables, recorded = [a for a, _ in merged], [r for _, r in merged]
+    known = eval_wm.tables_of(recorded)
+    tables, recorded = [a for a, _ in known.values()], [r for _, r in known.values()]
     data = training_data(tables, recorded, config.members, config.seed)
     print(f"{len(data.episode):,} aircraft-steps of {data.bootstrap.shape[1]} episodes")
     known_by = fingerprint(data)

@@ -94,11 +94,10 @@ def decision(t: tr.Traffic, **changes) -> transition.Decision:
     """A decision that keeps everything as it is, but for `changes` to it or to its guidance."""
     n = t.valid.shape[-1]
     fields = {
-        "heading": kn.HEADING_GUIDES.index("keep"),
-        "localizer_gain": 0.0,
-        "altitude": kn.ALTITUDE_GUIDES.index("keep"),
+        **{axis: guides.index("keep") for axis, guides in net.GUIDES.items()},
+        **{f"{axis}_first": guides.index("keep") for axis, guides in net.GUIDES.items()},
+        **{f"{axis}_frame": 0 for axis in net.GUIDES},
         "free_altitude_ft": 0.0,
-        "speed": kn.SPEED_GUIDES.index("keep"),
         "free_speed_kt": 0.0,
         "leg_frame": NEVER,
         "phase": t.phase,
@@ -111,13 +110,16 @@ def decision(t: tr.Traffic, **changes) -> transition.Decision:
         "fate": net.STAY,
         "events": False,
     } | changes
-    real = ("localizer_gain", "free_altitude_ft", "free_speed_kt")
+    real = ("free_altitude_ft", "free_speed_kt")
     flags = ("autopilot", "approach_clearance", "events")
     for name, value in fields.items():
         # One type for every caller: Python numbers would be weakly typed and compile anew.
         dtype = jnp.float32 if name in real else bool if name in flags else jnp.int32
         shape = (n, len(tr.EVENT_NAMES)) if name == "events" else (n,)
         fields[name] = jnp.broadcast_to(jnp.asarray(value, dtype), shape)
+    for axis in net.GUIDES:
+        first, then, frame = (fields.pop(axis + part) for part in ("_first", "", "_frame"))
+        fields[axis] = kn.Axis(first, then, frame)
     guided = {f: fields.pop(f) for f in kn.Guidance.__dataclass_fields__}
     return transition.Decision(guidance=kn.Guidance(**guided), **fields)
 

@@ -66,21 +66,34 @@ def spawn_table(recordings: list[Recording], streams: int, key: int = 0) -> Spaw
     return SpawnTable(rows=rows, count=count)
 
 
-def reset_scenes(recordings: list[Recording], rows: int, slots: int, key: int = 0) -> list[Scene]:
-    """Scenes to start from: the first of every recording, then as many others drawn evenly."""
+def reset_scenes(
+    recordings: list[Recording], rows: int, slots: int, key: int = 0
+) -> tuple[list[Scene], list[float]]:
+    """Scenes to start from, and the traffic rates of their hours.
+
+    They are the first of every recording, then as many others drawn evenly.
+    """
     rng = np.random.default_rng(key)
     first = [(r, 0) for r in range(len(recordings))]
     steps = [(r, t) for r, rec in enumerate(recordings) for t in range(1, len(rec.action))]
     others = [steps[i] for i in rng.permutation(len(steps))]
-    scenes = []
+    scenes, rates = [], []
     for r, t in [*first, *others]:
         scene = jax.tree.map(lambda x, i=t: np.asarray(x[i]), recordings[r].scene)
         traffic = take_slots(scene.traffic, slots)
         if traffic is not None:
             scenes.append(scene.replace(traffic=traffic))
+            rates.append(recordings[r].traffic_rate)
         if len(scenes) == rows:
             break
-    return scenes
+    return scenes, rates
+
+
+def own_wind(recordings: list[Recording]) -> np.ndarray:
+    """Speed (kt) and direction (rad) `[2]` of the airport's own wind, from a recording that set none."""
+    unset = [r for r in recordings if r.metadata.get("key", {}).get("wind") is None]
+    scene = (unset or recordings)[0].scene
+    return np.asarray([scene.wind_speed_kt[0], scene.wind_from_rad[0]], np.float32)
 
 
 def build(
@@ -91,10 +104,11 @@ def build(
     streams = stacked.stream_category.shape[1]
     spawns = stack_padded([spawn_table(r, streams) for r in recordings])
     share = max(1, rows // len(airports))
-    scenes, ids = [], []
+    scenes, rates, ids = [], [], []
     for i, recorded in enumerate(recordings):
-        chosen = reset_scenes(recorded, share, slots)
+        chosen, own = reset_scenes(recorded, share, slots)
         scenes += chosen
+        rates += own
         ids += [i] * len(chosen)
     arrays = {
         "weights": weights,
@@ -103,7 +117,9 @@ def build(
         "spawns": spawns,
         "scenes": stack_padded(scenes),
         "airport_id": np.asarray(ids, np.int32),
+        "traffic_rate": np.asarray(rates, np.float32),
         "disagreement_limit": np.float32(2.0),
+        "own_wind": np.stack([own_wind(recorded) for recorded in recordings]),
     }
     params = assemble(arrays)
     return params.replace(disagreement_limit=disagreement_quantile(params))
@@ -139,8 +155,9 @@ def assemble(arrays: dict) -> EnvParams:
         hazard=arrays["hazard"],
         airports=airports,
         spawns=arrays["spawns"],
-        rows=build_rows(arrays["scenes"], arrays["airport_id"], airports),
+        rows=build_rows(arrays["scenes"], arrays["airport_id"], airports, arrays["traffic_rate"]),
         disagreement_limit=arrays["disagreement_limit"],
+        own_wind=arrays["own_wind"],
     )
 
 
@@ -152,7 +169,9 @@ def _arrays(params: EnvParams) -> dict:
         "spawns": params.spawns,
         "scenes": params.rows.scene,
         "airport_id": params.rows.airport_id,
+        "traffic_rate": params.rows.traffic_rate,
         "disagreement_limit": params.disagreement_limit,
+        "own_wind": params.own_wind,
     }
 
 
@@ -239,4 +258,6 @@ def _only(arrays: dict, airport_id: int) -> dict:
         "spawns": jax.tree.map(lambda x: x[one], arrays["spawns"]),
         "scenes": jax.tree.map(lambda x: x[rows], arrays["scenes"]),
         "airport_id": np.zeros(len(rows), np.int32),
+        "traffic_rate": arrays["traffic_rate"][rows],
+        "own_wind": arrays["own_wind"][one],
     }

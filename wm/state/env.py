@@ -46,7 +46,7 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         key_row, key_rate, key_member = jax.random.split(key, 3)
         index = jax.random.randint(key_row, (), 0, params.rows.airport_id.shape[0], jnp.int32)
         row = jax.tree.map(lambda x: x[index], params.rows)
-        rate = jax.random.uniform(
+        rate = row.traffic_rate * jax.random.uniform(
             key_rate, dtype=jnp.float32, minval=params.traffic_low, maxval=params.traffic_high
         )
         members = jax.tree.leaves(params.weights)[0].shape[0]

@@ -17,6 +17,7 @@ from wm.sector.traffic import FT_PER_NM, Scene, Traffic
 
 SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
 TOWER_MARGIN_FT = 2000.0  # what the automatic tower adds
+TAKEOFF_TURN_FT = 400.0  # above the runway, where a take-off ends
 
 
 def _scales(name: str, value, *scales: float) -> dict:
@@ -70,6 +71,28 @@ def _vertical(t: Traffic, asked: dict, airport: Airport) -> dict:
     both = asked["maximum"].exists & asked["minimum"].exists
     order = asked["maximum"].leg - asked["minimum"].leg
     return columns | {"maximum_first": both & (order < 0), "maximum_later": both & (order > 0)}
+
+
+def _rates(t: Traffic, airport: Airport) -> dict:
+    """An aircraft's rates, and how many seconds are left until what they bring about."""
+    field = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
+    up, down = jnp.maximum(t.climb_fpm, 60.0) / 60.0, jnp.maximum(t.descent_fpm, 60.0) / 60.0
+    faster, slower = jnp.maximum(t.accelerate_kt_s, 0.1), jnp.maximum(t.decelerate_kt_s, 0.1)
+    rolls = (t.phase == tr.TAKEOFF) | (t.phase == tr.WAITING)
+    change = t.target_altitude_ft - t.altitude_ft
+    columns = {
+        **_scales("rotation_s", (t.minimum_speed_kt - t.speed_kt) / faster, 2.0, 10.0, 60.0),
+        **_scales("takeoff_turn_s", (field + TAKEOFF_TURN_FT - t.altitude_ft) / up, 2.0, 10.0),
+    }
+    columns = {name: jnp.where(rolls, value, 0.0) for name, value in columns.items()}
+    return columns | {
+        **_scales("climb", up, 100.0),
+        **_scales("descent", down, 100.0),
+        **_scales("accelerate", faster, 10.0),
+        **_scales("decelerate", slower, 10.0),
+        **_scales("to_target_s", change / jnp.where(change > 0.0, up, down), 5.0, 60.0),
+        **_scales("stop_s", jnp.where(t.phase == tr.LANDING, t.speed_kt / slower, 0.0), 5.0, 60.0),
+    }
 
 
 def _speed(t: Traffic, asked: dict) -> dict:
@@ -148,26 +171,35 @@ def _approach(t: Traffic, airport: Airport) -> dict:
 
 
 def _runway_queue(t: Traffic, scene: Scene) -> dict:
-    """Whether the automatic tower would let a waiting departure go."""
+    """Whether the automatic tower would let a waiting departure go, and when the last one makes way."""
     runway = jnp.maximum(t.runway, 0)
 
     def of_runway(value):
         return jnp.take_along_axis(value, runway, axis=-1)
 
     r = scene.runways
+    same = (t.id[..., None, :] == r.last_departure[..., :, None]) & t.valid[..., None, :]  # [..., R, N]
+
+    def of_last(column):
+        return of_runway(jnp.sum(jnp.where(same, column[..., None, :], 0.0), -1))
+
     distance_ft = of_runway(r.last_departure_distance_nm) * FT_PER_NM
     pair = jnp.where(of_runway(r.last_departure_class) == 3, 3, t.runway_class)
     required = jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
+    clear_s = (distance_ft - required) / jnp.maximum(of_last(t.ground_speed_kt) * FT_PER_NM / 3600.0, 1.0)
     waiting = t.phase == tr.WAITING
     first = waiting & (t.queue_position == 0)
-    none = of_runway(r.last_departure) < 0
-    return {
+    behind = first & (of_runway(r.last_departure) >= 0)
+    columns = {
+        **_scales("runway_clear", (distance_ft - required) / 1000.0, 1.0, 10.0),
+        **_scales("runway_clear_s", clear_s, 2.0, 10.0),
+        **_scales("last_to_rotation", of_last(t.minimum_speed_kt - t.speed_kt), 10.0, 100.0),
+        **_scales("since_departure", of_runway(r.since_departure_s), 10.0, 60.0),
+        "last_on_ground": of_runway(r.last_departure_on_ground),
+    }
+    return {name: jnp.where(behind, value, 0.0) for name, value in columns.items()} | {
         "first_in_queue": first,
-        "runway_never_used": first & none,
-        "last_on_ground": first & ~none & of_runway(r.last_departure_on_ground),
-        "runway_clear": jnp.where(
-            first & ~none, jnp.clip((distance_ft - required) / 1000.0, -1.5, 1.5), 0.0
-        ),
+        "runway_never_used": first & ~behind,
     }
 
 
@@ -200,6 +232,7 @@ def dynamics_features(scene: Scene, airport: Airport) -> dict[str, jax.Array]:
         **_codes(t),
         **_vertical(t, asked, airport),
         **_speed(t, asked),
+        **_rates(t, airport),
         **_angle("assigned_turn", t.assigned_heading_rad - t.heading_rad),
         **_angle("target_turn", t.target_heading_rad - t.heading_rad),
         **_route(t, airport),

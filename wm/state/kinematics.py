@@ -38,21 +38,38 @@ MOVING = (*RECORDED, "speed_kt", "ground_speed_kt", "target_heading_rad", "targe
           "target_speed_kt", "expedite")
 
 # What an aircraft can steer for. The target is computed again on every frame, from the position.
-HEADING_GUIDES = ("keep", "assigned", "fix", "vector", "localizer", "threshold", "runway")
-ALTITUDE_GUIDES = ("keep", "assigned", "maximum", "minimum", "glideslope", "field", "level",
-                   "ceiling", "free")
-SPEED_GUIDES = ("keep", "assigned", "highest", "restriction", "lowest", "stop", "free")
+HEADING_GUIDES = (
+    "keep", "straight", "assigned", "fix", "vector", "track", "localizer", "intercept", "landing",
+)  # fmt: skip
+ALTITUDE_GUIDES = ("keep", "assigned", "maximum", "minimum", "glideslope", "level", "ceiling", "free")
+SPEED_GUIDES = ("keep", "assigned", "highest", "restriction", "lowest", "landing", "free")
+
+LOCALIZER_GAIN = 20.0  # the course flown leans towards the localizer by so many times the angle off it
+FINAL_NM = 5.0  # an arrival slows to its landing speed from here,
+STABLE_HOURS = 60.0 / 3600.0  # to where it has a minute left at that speed
+
+
+@struct.dataclass
+class Axis:
+    """What steers one axis during a step: a guide, and from a frame on another; `[N]` each."""
+
+    first: jax.Array  # int32 index into the axis's guides
+    then: jax.Array
+    frame: jax.Array  # int32 frame from which `then` steers; 0 for the whole step
+
+    def at(self, frame):
+        """The guide on a frame."""
+        return jnp.where(frame >= self.frame, self.then, self.first)
 
 
 @struct.dataclass
 class Guidance:
     """What each aircraft follows during one step; `[N]` each."""
 
-    heading: jax.Array  # int32 index into HEADING_GUIDES
-    localizer_gain: jax.Array  # angle between target track and course, over the angle off the course
-    altitude: jax.Array  # int32 index into ALTITUDE_GUIDES
+    heading: Axis
+    altitude: Axis
     free_altitude_ft: jax.Array
-    speed: jax.Array  # int32 index into SPEED_GUIDES
+    speed: Axis
     free_speed_kt: jax.Array
     leg_frame: jax.Array  # int32 frame on which the route advances by a leg; K for never
     phase: jax.Array  # int32 phase after the step
@@ -77,43 +94,51 @@ def on_ground(t: Traffic, airport: Airport | Air, runway_elevation_ft=None):
 
 
 @struct.dataclass
-class Fix:
-    """A fix or vector leg, `[..., N]` each."""
+class Leg:
+    """A fix or vector leg, and the restrictions from it on, `[..., N]` each."""
 
     x_nm: jax.Array
     y_nm: jax.Array
     vector_rad: jax.Array  # -1 for a fix
-
-
-@struct.dataclass
-class Surroundings:
-    """What the guides refer to, `[..., N]` each. Within a step it stays, so it is looked up once."""
-
-    course: approach.Course
-    fix: Fix
-    following: Fix  # the fix once the leg has advanced
-    maximum_ft: jax.Array  # the restrictions ahead
+    maximum_ft: jax.Array
     minimum_ft: jax.Array
     restricted_kt: jax.Array
 
 
-def _fix(t: Traffic, airport: Airport) -> Fix:
+@struct.dataclass
+class Surroundings:
+    """What the guides refer to, `[..., N]` each, looked up once for a whole step."""
+
+    course: approach.Course
+    leg: Leg
+    following: Leg  # once the leg has advanced
+
+    def at(self, passed) -> "Surroundings":
+        """The same where the leg has advanced, bool `[..., N]`."""
+        return self.replace(leg=jax.tree.map(lambda a, b: jnp.where(passed, b, a), self.leg, self.following))
+
+
+def _leg(t: Traffic, airport: Airport) -> Leg:
     route = jnp.maximum(t.route, 0)
     leg = jnp.clip(t.leg, 0, airport.route_xy_nm.shape[1] - 1)
     xy = airport.route_xy_nm[route, leg]
-    return Fix(xy[..., 0], xy[..., 1], airport.route_vector_rad[route, leg])
+    asked = restrictions(t, airport)
+    return Leg(
+        x_nm=xy[..., 0],
+        y_nm=xy[..., 1],
+        vector_rad=airport.route_vector_rad[route, leg],
+        maximum_ft=asked["maximum"].value,
+        minimum_ft=asked["minimum"].value,
+        restricted_kt=asked["speed"].value,
+    )
 
 
 def surroundings(t: Traffic, airport: Airport) -> Surroundings:
     """Look up what the guides of traffic `[..., N]` refer to."""
-    asked = restrictions(t, airport)
     return Surroundings(
         course=approach.course(t, airport),
-        fix=_fix(t, airport),
-        following=_fix(t.replace(leg=t.leg + 1), airport),
-        maximum_ft=asked["maximum"].value,
-        minimum_ft=asked["minimum"].value,
-        restricted_kt=asked["speed"].value,
+        leg=_leg(t, airport),
+        following=_leg(t.replace(leg=t.leg + 1), airport),
     )
 
 
@@ -125,61 +150,81 @@ def _choose(index, *options):
     return chosen
 
 
-def target_track(t: Traffic, g: Guidance, keep_rad, around: Surroundings, air: Air):
-    """(target rad, whether it is a ground track rather than a heading) on this frame."""
-    course, fix = around.course, around.fix
-    north = air.magnetic_north_rad
-    scale = geometry.east_scale(t.x_nm, t.y_nm, air.latitude_rad, north)
+def _localizer(t: Traffic, course: approach.Course, bearing):
+    """(course flown along the localizer, course flown to meet it): ground tracks on this frame.
 
-    to_fix = g.heading == HEADING_GUIDES.index("fix")  # all other guides with a place use the runway
+    To meet it, the game takes the larger or smaller of that course and the assigned heading, as numbers.
+    """
+    along = course.heading_rad - LOCALIZER_GAIN * (course.heading_rad - bearing)
+    assigned = t.assigned_heading_rad
+    larger, smaller = jnp.maximum(along, assigned), jnp.minimum(along, assigned)
+    return along, jnp.where(assigned < course.heading_rad, larger, smaller)
+
+
+def target_track(t: Traffic, guide, keep_rad, around: Surroundings, air: Air):
+    """(target rad, whether it is a ground track rather than a heading) by a heading guide `[N]`."""
+    course, fix = around.course, around.leg
+    to_fix = guide == HEADING_GUIDES.index("fix")  # all other guides with a place use the runway
     dx = jnp.where(to_fix, fix.x_nm, course.x_nm) - t.x_nm
     dy = jnp.where(to_fix, fix.y_nm, course.y_nm) - t.y_nm
-    bearing = geometry.true_bearing_to(dx, dy, scale, north)
-    off_course = geometry.wrap_pi(course.heading_rad - bearing)
-    lean = jnp.clip(g.localizer_gain * off_course, -jnp.pi / 3, jnp.pi / 3)
+    north = air.magnetic_north_rad
+    bearing = geometry.true_bearing_to(t.x_nm, t.y_nm, dx, dy, air.latitude_rad, north)
+    _, along = approach.offset(t.x_nm, t.y_nm, course)
+    localizer, intercept = _localizer(t, course, bearing)
     target = _choose(
-        g.heading,
+        guide,
         keep_rad,
+        t.heading_rad,
         t.assigned_heading_rad,
         bearing,
         fix.vector_rad,
-        course.heading_rad - lean,
-        bearing,
-        course.heading_rad,
+        t.assigned_heading_rad,
+        localizer,
+        intercept,
+        jnp.where(along > 0.0, bearing, course.heading_rad),
     )
-    return geometry.wrap_2pi(target), g.heading >= HEADING_GUIDES.index("fix")
+    return geometry.wrap_2pi(target), guide >= HEADING_GUIDES.index("fix")
 
 
-def target_altitude(t: Traffic, g: Guidance, keep_ft, around: Surroundings):
-    """Target altitude (ft) on this frame."""
+def target_altitude(t: Traffic, guide, free_ft, keep_ft, around: Surroundings):
+    """Target altitude (ft) by an altitude guide `[N]`; `free_ft` is what the guide "free" aims at."""
     _, along = approach.offset(t.x_nm, t.y_nm, around.course)
     glide = approach.glideslope_ft(along, around.course)
     target = _choose(
-        g.altitude,
+        guide,
         keep_ft,
         t.assigned_altitude_ft,
-        around.maximum_ft,
-        around.minimum_ft,
-        jnp.minimum(t.assigned_altitude_ft, glide),
-        around.course.elevation_ft,
+        around.leg.maximum_ft,
+        around.leg.minimum_ft,
+        jnp.where(along > 0.0, jnp.minimum(t.assigned_altitude_ft, glide), glide),
         t.altitude_ft,
         t.ceiling_ft,
-        g.free_altitude_ft,
+        free_ft,
     )
     return jnp.minimum(target, t.ceiling_ft)
 
 
-def target_speed(t: Traffic, g: Guidance, keep_kt, around: Surroundings, grounded):
-    """Target indicated airspeed (kt) on this frame, within the type's and the legal limits."""
+def _landing_speed_kt(t: Traffic, course: approach.Course, grounded):
+    """The speed of a landing: from its own or the assigned one 5 nm out to the type's, and a stop (kt)."""
+    _, along = approach.offset(t.x_nm, t.y_nm, course)
+    begin = jnp.where(t.speed_mode == tr.MODE_HOLD, t.assigned_speed_kt, t.speed_kt)
+    stable_nm = t.landing_speed_kt * STABLE_HOURS
+    share = jnp.clip((along - stable_nm) / (FINAL_NM - stable_nm), 0.0, 1.0)
+    down = (t.altitude_ft <= course.elevation_ft) | ((along <= 0.0) & grounded)
+    return jnp.where(down, 0.0, t.landing_speed_kt + share * (begin - t.landing_speed_kt))
+
+
+def target_speed(t: Traffic, guide, free_kt, keep_kt, around: Surroundings, grounded):
+    """Target indicated airspeed (kt) by a speed guide `[N]`, within the type's and the legal limits."""
     target = _choose(
-        g.speed,
+        guide,
         keep_kt,
         t.assigned_speed_kt,
         t.maximum_speed_kt,
-        around.restricted_kt,
+        around.leg.restricted_kt,
         t.minimum_speed_kt,
-        jnp.zeros_like(t.speed_kt),
-        g.free_speed_kt,
+        _landing_speed_kt(t, around.course, grounded),
+        free_kt,
     )
     legal = jnp.where(t.altitude_ft < SPEED_LIMIT_BELOW_FT, SPEED_LIMIT_KT, jnp.inf)
     target = jnp.minimum(jnp.minimum(target, legal), t.maximum_speed_kt)
@@ -209,15 +254,20 @@ def _accelerate(t: Traffic, target_kt, grounded):
     return t.speed_kt + jnp.clip(target_kt - t.speed_kt, -slower, faster)
 
 
-def _frame(t: Traffic, g: Guidance, around: Surroundings, air: Air) -> dict:
+def _frame(t: Traffic, g: Guidance, frame, around: Surroundings, air: Air) -> dict:
     """The MOVING columns of traffic `t` one frame later."""
     grounded = on_ground(t, air, around.course.elevation_ft)
     east, north = wind_at(t.altitude_ft, air)
     tas = true_airspeed_kt(t.speed_kt, t.altitude_ft)
-    track, is_track = target_track(t, g, t.target_heading_rad, around, air)
+    track, is_track = target_track(t, g.heading.at(frame), t.target_heading_rad, around, air)
     heading_target = jnp.where(is_track, crab_heading(track, tas, east, north), track)
-    altitude_target = target_altitude(t, g, t.target_altitude_ft, around)
-    speed_target = target_speed(t, g, t.target_speed_kt, around, grounded)
+    guide = g.altitude.at(frame)
+    altitude_target = target_altitude(t, guide, g.free_altitude_ft, t.target_altitude_ft, around)
+    guide = g.speed.at(frame)
+    speed_target = target_speed(t, guide, g.free_speed_kt, t.target_speed_kt, around, grounded)
+    # On the ground the game moves an aircraft along its target track, wherever it points.
+    drift = geometry.bearing(*ground_vector(heading_target, tas, east, north))
+    rolling = jnp.where(is_track, track, drift)
 
     heading = _turn(t, heading_target, grounded)
     altitude = _climb(t, altitude_target, around)
@@ -227,9 +277,9 @@ def _frame(t: Traffic, g: Guidance, around: Surroundings, air: Air) -> dict:
     wind = wind_at(altitude, air)
     east, north = ground_vector(heading, true_airspeed_kt(speed, altitude), *wind)
     ground_speed = jnp.sqrt(east * east + north * north)
-    ground_track = jnp.where(grounded, heading, geometry.bearing(east, north))
-    east = jnp.where(grounded, ground_speed * jnp.sin(heading), east)
-    north = jnp.where(grounded, ground_speed * jnp.cos(heading), north)
+    ground_track = jnp.where(grounded, rolling, geometry.bearing(east, north))
+    east = jnp.where(grounded, ground_speed * jnp.sin(rolling), east)
+    north = jnp.where(grounded, ground_speed * jnp.cos(rolling), north)
     magnetic_north = air.magnetic_north_rad
     scale = geometry.east_scale(t.x_nm, t.y_nm, air.latitude_rad, magnetic_north)
     hours = FRAME_S / 3600.0
@@ -261,9 +311,7 @@ def _next_frame(moving: dict, constants: tuple, frame):
     """Body of the loop over frames: (MOVING columns after it, those the sub-steps show)."""
     start, g, around, air = constants
     t = start.replace(**moving, **_sequenced(start, g, frame))
-    passed = frame >= g.leg_frame
-    fix = jax.tree.map(lambda a, b: jnp.where(passed, b, a), around.fix, around.following)
-    moving = _frame(t, g, around.replace(fix=fix), air)
+    moving = _frame(t, g, frame, around.at(frame >= g.leg_frame), air)
     return moving, {name: moving[name] for name in RECORDED}
 
 

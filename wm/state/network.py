@@ -1,8 +1,8 @@
 """The learned autopilot's network: its heads, its ensemble, drawing its outputs, where members disagree.
 
-One evaluation per aircraft and step. The heads say what each aircraft steers for (a guide of
-wm.state.kinematics), on which frame a leg or phase changes, the modes afterwards, and what becomes of the
-aircraft, with its event.
+One evaluation per aircraft and step. The heads say what each aircraft steers for on every axis (a guide of
+wm.state.kinematics, and on which frame of the step it took over from which other), on which frame a leg or
+phase changes, the modes afterwards, and what becomes of the aircraft, with its event.
 
 Weights are stacked over M ensemble members; a batch of environments is split into M contiguous
 blocks, one member each, so the ensemble costs one batched matrix product and no gather of weights.
@@ -30,10 +30,11 @@ FATE_EVENTS = {
 }
 NEVER = FRAMES_PER_STEP  # the frame of what does not happen in this step
 
+GUIDES = {"heading": kn.HEADING_GUIDES, "altitude": kn.ALTITUDE_GUIDES, "speed": kn.SPEED_GUIDES}
 CATEGORICAL = {
-    "heading": len(kn.HEADING_GUIDES),
-    "altitude": len(kn.ALTITUDE_GUIDES),
-    "speed": len(kn.SPEED_GUIDES),
+    **{axis: len(guides) for axis, guides in GUIDES.items()},
+    **{f"{axis}_first": len(guides) for axis, guides in GUIDES.items()},
+    **{f"{axis}_frame": FRAMES_PER_STEP for axis in GUIDES},
     "leg_frame": FRAMES_PER_STEP + 1,
     "phase": len(tr.PHASES),
     "phase_frame": FRAMES_PER_STEP + 1,
@@ -43,8 +44,9 @@ CATEGORICAL = {
     "fate": len(FATES),
 }
 BINARY = {"autopilot": 1, "approach_clearance": 1, "events": len(EVENT_NAMES)}
-SCALAR = {"localizer_gain": 1, "free_altitude": 1, "free_speed": 1}
-GAIN_SCALE, FREE_ALTITUDE_FT, FREE_SPEED_KT = 20.0, 2000.0, 50.0
+SCALAR = {"free_altitude": 1, "free_speed": 1}
+FREE_ALTITUDE_FT, FREE_SPEED_KT = 2000.0, 50.0
+UNLIKELY = 0.02
 PROBE_PERIOD = 4  # steps after which every environment has been probed once
 
 
@@ -150,7 +152,11 @@ def _neighbours(weights):
 
 
 def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
-    """Draw every categorical and binary head; the most likely value where `key` is None."""
+    """Draw every categorical and binary head; the most likely value where `key` is None.
+
+    What is less likely than UNLIKELY is never drawn: the game moves aircraft without chance, and a mode or
+    phase that is wrong once in ten thousand draws stays wrong for the rest of a flight.
+    """
     if key is None:
         drawn = {n: jnp.argmax(outputs[n], -1).astype(jnp.int32) for n in CATEGORICAL}
         return drawn | {n: outputs[n] > 0 for n in BINARY}
@@ -160,12 +166,15 @@ def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
     uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width), jnp.float32))
     drawn = {}
     for i, name in enumerate(CATEGORICAL):
-        upto = jnp.cumsum(jax.nn.softmax(outputs[name], -1), -1)
-        passed = jnp.sum(upto < uniform[..., i, None], -1, dtype=jnp.int32)
+        chance = jax.nn.softmax(outputs[name], -1)
+        upto = jnp.cumsum(jnp.where(chance < UNLIKELY, 0.0, chance), -1)
+        passed = jnp.sum(upto < uniform[..., i, None] * upto[..., -1:], -1, dtype=jnp.int32)
         drawn[name] = jnp.minimum(passed, CATEGORICAL[name] - 1)
     at = len(CATEGORICAL)
     for name, size in BINARY.items():
-        drawn[name] = uniform[..., at : at + size] < jax.nn.sigmoid(outputs[name])
+        chance = jax.nn.sigmoid(outputs[name])
+        chance = jnp.where(chance < UNLIKELY, 0.0, jnp.where(chance > 1.0 - UNLIKELY, 1.0, chance))
+        drawn[name] = uniform[..., at : at + size] < chance
         at += size
     return drawn
 

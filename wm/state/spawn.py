@@ -95,12 +95,8 @@ def spawn(
     takes = free & jnp.any(which, -1, keepdims=True)
     stream = jnp.argmax(which, -1)
     fresh = _first_sights(table, airport_id, stream, uniform[stream])
-    waiting = t.valid & (t.phase == tr.WAITING)
-    queue = jnp.sum(waiting & (t.runway == fresh.runway[:, None]), -1, dtype=jnp.int32)
     fresh = fresh.replace(
-        id=next_id + most,
-        stream=stream,
-        queue_position=jnp.where(fresh.phase == tr.WAITING, queue, -1),
+        id=next_id + most, stream=stream, queue_position=_queue_positions(t, fresh, jnp.any(takes, -1))
     )
 
     def merge(old, new):
@@ -114,6 +110,18 @@ def spawn(
         since_spawn_s=jnp.where(spawned, 0.0, scene.since_spawn_s),
     )
     return scene, next_id + filled, jnp.sum(spawned) - filled
+
+
+def _queue_positions(t: Traffic, fresh: Traffic, comes):
+    """Places `[k]` of new aircraft in their runways' queues, -1 for those that do not wait.
+
+    They are behind everybody of traffic `[N]` and behind the new ones before them; `comes [k]` are real.
+    """
+    same = t.runway == fresh.runway[:, None]
+    ahead = jnp.sum(t.valid & (t.phase == tr.WAITING) & same, -1, dtype=jnp.int32)
+    waits = comes & (fresh.phase == tr.WAITING)
+    earlier = jnp.tril(fresh.runway[:, None] == fresh.runway[None, :], -1) & waits
+    return jnp.where(waits, ahead + jnp.sum(earlier, -1, dtype=jnp.int32), -1)
 
 
 def free_slots(t: Traffic, removed) -> Traffic:

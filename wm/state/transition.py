@@ -17,7 +17,6 @@ from wm.state.network import (
     FATE_EVENTS,
     FREE_ALTITUDE_FT,
     FREE_SPEED_KT,
-    GAIN_SCALE,
     LOST,
     NEVER,
     STAY,
@@ -44,12 +43,15 @@ class Decision:
 def decide(outputs: dict[str, jax.Array], t: Traffic, key=None) -> Decision:
     """Turn head outputs `[N, .]` into a decision; sampled with `key`, else the most likely."""
     drawn = draw(outputs, key)
+
+    def axis(name):
+        return kn.Axis(drawn[f"{name}_first"], drawn[name], drawn[f"{name}_frame"])
+
     guidance = kn.Guidance(
-        heading=drawn["heading"],
-        localizer_gain=GAIN_SCALE * outputs["localizer_gain"][..., 0],
-        altitude=drawn["altitude"],
+        heading=axis("heading"),
+        altitude=axis("altitude"),
         free_altitude_ft=t.altitude_ft + FREE_ALTITUDE_FT * outputs["free_altitude"][..., 0],
-        speed=drawn["speed"],
+        speed=axis("speed"),
         free_speed_kt=t.landing_speed_kt + FREE_SPEED_KT * outputs["free_speed"][..., 0],
         leg_frame=drawn["leg_frame"],
         phase=drawn["phase"],

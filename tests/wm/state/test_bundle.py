@@ -193,7 +193,8 @@ def test_first_sights_are_those_after_the_start_by_stream(flown):
 
 
 def test_reset_scenes_begin_with_the_first_of_every_recording(flown):
-    scenes = bundle.reset_scenes(flown, rows=ROWS, slots=rc.SLOTS)
+    scenes, rates = bundle.reset_scenes(flown, rows=ROWS, slots=rc.SLOTS)
+    assert rates == [recording.traffic_rate for recording in flown][:1] * len(scenes)
     assert len(scenes) == ROWS
     for scene, recording in zip(scenes, flown, strict=False):
         assert scene.time_s == 0
@@ -223,4 +224,4 @@ def test_built_rows_hold_the_observation_of_their_scene(params):
 
 def test_moments_without_room_are_left_out(flown):
     assert flown[0].scene.traffic.valid.sum(-1).min() > 3
-    assert bundle.reset_scenes(flown[:1], rows=4, slots=3) == []
+    assert bundle.reset_scenes(flown[:1], rows=4, slots=3) == ([], [])

@@ -117,7 +117,26 @@ def test_the_tower_lets_the_first_of_a_queue_go_at_its_distance():
     np.testing.assert_array_equal(seen["last_on_ground"][:4], [True, False, False, False])
     # 6,000 ft behind class 3 and 4,500 ft for a class 2 behind a lighter one, both and 2,000 ft more.
     clear = [(1.3 * 6076.12 - 8000) / 1000, 0, 0, (0.9 * 6076.12 - 6500) / 1000]
-    np.testing.assert_allclose(seen["runway_clear"][:4], clear, atol=1e-4)
+    np.testing.assert_allclose(seen["runway_clear_1"][:4], np.clip(clear, -1.5, 1.5), atol=1e-4)
+
+
+def test_a_waiting_departure_sees_how_fast_the_last_one_makes_way():
+    runways = tr.empty(tr.Runways, (3,)).replace(
+        last_departure=jnp.asarray([1, -1, -1]),
+        last_departure_distance_nm=jnp.asarray([1.0, -1.0, -1.0]),
+        last_departure_on_ground=jnp.asarray([True, False, False]),
+        since_departure_s=jnp.asarray([24.0, -1.0, -1.0]),
+    )
+    t = rated(
+        SLOTS, id=[0, 1], phase=[tr.WAITING, tr.TAKEOFF], category=tr.DEPARTURE, runway_class=3,
+        runway=0, queue_position=[0, -1], ground_speed_kt=[0.0, 100.0], speed_kt=[0.0, 80.0],
+        minimum_speed_kt=130.0,
+    )  # fmt: skip
+    seen = columns(t, runways=runways)
+    seconds = (6076.12 - 8000) / (100 * 6076.12 / 3600)
+    np.testing.assert_allclose(seen["runway_clear_s_10"][:2], [seconds / 10, 0], rtol=1e-5)
+    np.testing.assert_allclose(seen["last_to_rotation_100"][:2], [0.5, 0], rtol=1e-6)
+    np.testing.assert_allclose(seen["since_departure_60"][:2], [0.4, 0], rtol=1e-6)
 
 
 def test_wind_is_along_and_across_the_heading():

@@ -126,12 +126,69 @@ def test_speeds_change_by_the_rates_and_faster_below_minimum_speed():
 
 
 def test_brakes_three_and_a_half_times_as_hard_on_the_ground():
+    # Past the threshold: one has landed, the other is still 100 ft up and slows to its landing speed.
     after, _ = fly(
-        {"altitude_ft": [2000.0, 2100.0], "speed_kt": 140.0, "target_altitude_ft": [2000.0, 2100.0]},
-        speed=kn.SPEED_GUIDES.index("stop"),
-    )
-    # In the air a stop means the minimum speed, 130 kt.
-    np.testing.assert_allclose(after.speed_kt[:2], [140 - 1.5 * 3.5 * 5, 140 - 1.5 * 5], atol=1e-3)
+        {
+            "x_nm": RUNWAY_X_NM - 0.2, "y_nm": 0.0, "speed_kt": 145.0, "phase": tr.LANDING,
+            "altitude_ft": [2000.0, 2100.0], "target_altitude_ft": [2000.0, 2100.0],
+        },
+        speed=kn.SPEED_GUIDES.index("landing"),
+    )  # fmt: skip
+    np.testing.assert_allclose(after.speed_kt[:2], [145 - 1.5 * 3.5 * 5, 145 - 1.5 * 5], atol=1e-3)
+
+
+def test_the_speed_of_a_landing_falls_from_five_miles_to_a_minute_before_the_threshold():
+    # The type lands at 135 kt: 2.25 nm in a minute. In the middle between 5 and 2.25 nm half is left.
+    after, _ = fly(
+        {
+            "x_nm": RUNWAY_X_NM + np.asarray([6.0, 3.625, 1.0, 3.625]), "y_nm": 0.0, "altitude_ft": 3000.0,
+            "heading_rad": scenes.WEST, "phase": tr.LANDING, "speed_kt": 165.0, "ground_speed_kt": 0.0,
+            "assigned_speed_kt": 185.0, "decelerate_kt_s": 0.0, "accelerate_kt_s": 0.0,
+            "speed_mode": [tr.MODE_HOLD, tr.MODE_HOLD, tr.MODE_HOLD, tr.SPEED_N1],
+        },
+        speed=kn.SPEED_GUIDES.index("landing"),
+    )  # fmt: skip
+    moved = 9 / 10 * 165.0 * (1 + 3000 * 0.000016) * SECONDS / 3600  # before the last frame
+    share = np.clip((np.asarray([6.0, 3.625, 1.0, 3.625]) - moved - 2.25) / 2.75, 0, 1)
+    begin = np.asarray([185.0, 185.0, 185.0, 165.0])
+    np.testing.assert_allclose(after.target_speed_kt[:4], 135 + share * (begin - 135), atol=0.05)
+
+
+def test_aircraft_on_the_ground_move_along_their_target_track_whatever_the_wind():
+    still = {"x_nm": 0.5, "y_nm": 0.0, "altitude_ft": 2000.0, "speed_kt": 100.0, "heading_rad": scenes.WEST}
+    still |= {"target_altitude_ft": 2000.0, "target_speed_kt": 100.0, "target_heading_rad": scenes.WEST}
+    after, _ = fly(
+        still | {"phase": [tr.LANDING, tr.TAKEOFF]}, wind=(20.0, 0.0),
+        heading=index(kn.HEADING_GUIDES, "landing", "straight"),
+    )  # fmt: skip
+    speed, drift = ground(scenes.WEST, 100.0, 2000.0, 20.0, 0.0)
+    np.testing.assert_allclose(after.ground_track_rad[:2], [scenes.WEST, drift], atol=1e-3)
+    flown = 0.5 - after.x_nm[:2], after.y_nm[:2]
+    np.testing.assert_allclose(np.hypot(*flown), speed * SECONDS / 3600, rtol=2e-3)
+    np.testing.assert_allclose(after.y_nm[0], 0.0, atol=1e-3)
+
+
+def test_a_second_guide_takes_over_on_exactly_its_frame():
+    frames = np.asarray([0, 4, 9, 1, 7, 2])
+    after, sub = fly(
+        {"heading_rad": 1.0, "target_heading_rad": 1.0, "assigned_heading_rad": 2.0},
+        heading=kn.HEADING_GUIDES.index("assigned"), heading_frame=frames,
+    )  # fmt: skip
+    turned = np.abs(sub.heading_rad - 1.0) > 0.01
+    np.testing.assert_array_equal(turned, np.arange(tr.FRAMES_PER_STEP)[:, None] >= frames)
+    np.testing.assert_allclose(after.target_heading_rad, 2.0, atol=1e-6)
+
+
+def test_the_restrictions_are_those_of_the_leg_that_is_flown():
+    place = scenes.airport()
+    leg = int(np.flatnonzero(np.asarray(place.route_altitude_ft)[scenes.ARRIVAL_ROUTE, :, 1] > 0)[0])
+    highest = float(place.route_altitude_ft[scenes.ARRIVAL_ROUTE, leg, 1])
+    t = rated(SLOTS, route=scenes.ARRIVAL_ROUTE, leg=leg)
+    around = kn.surroundings(t, place)
+    after = around.at(jnp.asarray([False, True] + [False] * 4)).leg.maximum_ft
+    later = np.asarray(kn.surroundings(t.replace(leg=t.leg + 1), place).leg.maximum_ft)
+    np.testing.assert_array_equal(np.asarray(after), [highest, later[1], *[highest] * 4])
+    assert later[1] != highest
 
 
 def test_legal_and_type_limits_of_the_speed():
@@ -253,28 +310,43 @@ def test_a_leg_begins_on_exactly_its_frame():
 
 
 def test_guides_of_the_approach():
-    gain = 4.0
     after, sub = fly(
         {
-            "x_nm": 11.0, "y_nm": [0.5, 0.5, 0.5, 0.5],
-            "altitude_ft": 6000.0, "assigned_altitude_ft": [4000.0, 9000.0, 9000.0, 9000.0],
+            "x_nm": 11.0, "y_nm": [0.05, 0.5, 0.5, 0.05, 3.0],
+            "altitude_ft": 6000.0, "assigned_altitude_ft": [4000.0, 9000.0, 9000.0, 9000.0, 9000.0],
+            "assigned_heading_rad": scenes.WEST - 0.3,
             "heading_rad": scenes.WEST, "phase": tr.APPROACH,
         },
-        heading=index(kn.HEADING_GUIDES, "localizer", "threshold", "runway", "vector"),
-        localizer_gain=gain,
-        altitude=index(kn.ALTITUDE_GUIDES, "glideslope", "glideslope", "field", "ceiling"),
+        heading=index(kn.HEADING_GUIDES, "localizer", "landing", "track", "straight", "intercept"),
+        altitude=index(kn.ALTITUDE_GUIDES, "glideslope", "glideslope", "level", "ceiling"),
     )  # fmt: skip
     # The last frame's targets come from the position before it.
     x, y = sub.x_nm[-2], sub.y_nm[-2]
     glide = 2000 + np.tan(np.deg2rad(3.0)) * 6076.12 * (x[1] - RUNWAY_X_NM)
-    np.testing.assert_allclose(after.target_altitude_ft[:4], [4000, glide, 2000, 41000], rtol=1e-5)
-    # Plane and true bearings differ by under 1 % at this distance from the airport's parallel.
-    to_threshold = np.arctan2(RUNWAY_X_NM - x, -y)
-    off = np.mod(scenes.WEST - to_threshold + np.pi, 2 * np.pi) - np.pi
-    wanted = [scenes.WEST - gain * off[0], np.mod(to_threshold[1], 2 * np.pi), scenes.WEST]
-    np.testing.assert_allclose(after.target_heading_rad[:3], wanted, atol=2e-3)
-    # North of the centreline the threshold is left of west, and the localizer lies further left.
-    assert after.target_heading_rad[0] < after.target_heading_rad[1] < scenes.WEST
+    np.testing.assert_allclose(after.target_altitude_ft[:4], [4000, glide, 6000, 41000], rtol=1e-5)
+    to_threshold = [course_on_sphere(x[i], y[i], RUNWAY_X_NM, 0.0) for i in range(5)]
+    off = scenes.WEST - np.asarray(to_threshold)
+    wanted = [scenes.WEST - 20.0 * off[0], to_threshold[1], scenes.WEST - 0.3, sub.heading_rad[-2, 3]]
+    np.testing.assert_allclose(after.target_heading_rad[:4], wanted, atol=2e-4)
+    # The localizer lies far to the left: the assigned heading, which leads to it less steeply, is flown.
+    assert scenes.WEST - 20.0 * off[4] < scenes.WEST - 0.3
+    np.testing.assert_allclose(after.target_heading_rad[4], scenes.WEST - 0.3, atol=1e-5)
+
+
+def course_on_sphere(x, y, to_x, to_y, latitude=0.63, declination=0.2):
+    """Magnetic bearing at which the great circle between two plane positions begins, in float64."""
+    radius = 6371.0 / 1.852
+
+    def place(x, y):
+        east, north = x * np.cos(declination) + y * np.sin(declination), y * np.cos(declination) - x * np.sin(
+            declination
+        )
+        return latitude + north / radius, east / (radius * np.cos(latitude))
+
+    (lat, lon), (lat2, lon2) = place(x, y), place(to_x, to_y)
+    across = np.sin(lon2 - lon) * np.cos(lat2)
+    along = np.cos(lat) * np.sin(lat2) - np.sin(lat) * np.cos(lat2) * np.cos(lon2 - lon)
+    return np.mod(np.arctan2(across, along) - declination, 2 * np.pi)
 
 
 def test_follows_a_fix_over_the_ground_in_wind():
@@ -297,7 +369,8 @@ def test_slots_can_be_permuted():
         "speed": rng.integers(0, len(kn.SPEED_GUIDES), SLOTS),
         "leg_frame": rng.integers(0, 11, SLOTS),
         "phase_frame": rng.integers(0, 11, SLOTS),
-        "localizer_gain": rng.uniform(0, 20, SLOTS).astype(np.float32),
+        "heading_first": rng.integers(0, len(kn.HEADING_GUIDES), SLOTS),
+        "heading_frame": rng.integers(0, 10, SLOTS),
     }
     order = rng.permutation(SLOTS)
     shuffled = jax.tree.map(lambda v: v[order], t)

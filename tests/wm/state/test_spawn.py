@@ -103,6 +103,22 @@ def test_nothing_spawns_without_hazard_or_without_recorded_first_sights():
         np.testing.assert_array_equal(scene.since_spawn_s, [20.0, 20.0])
 
 
+def test_departures_that_come_at_once_queue_behind_each_other():
+    rows = rated(
+        4, phase=[tr.WAITING, tr.WAITING, tr.WAITING, tr.WAITING], category=tr.DEPARTURE, id=-1,
+        runway=[scenes.RUNWAY_27L] * 4,
+    )  # fmt: skip
+    both = sp.SpawnTable(
+        rows=jax.tree.map(lambda x: x.reshape(1, 2, 2), rows), count=jnp.asarray([[2, 2]], jnp.int32)
+    )
+    first = {"phase": [tr.WAITING], "queue_position": [0], "runway": [scenes.RUNWAY_27L]}
+    waiting = rated(SLOTS, valid=[True] + [False] * 5, **first)
+    scene, *_ = spawn(waiting, weights_with(20.0), both)
+    t = scene.traffic
+    assert t.valid.sum() == 3
+    assert sorted(t.queue_position[t.valid]) == [0, 1, 2]
+
+
 def test_departures_queue_behind_those_that_wait_for_their_runway():
     t = rated(
         SLOTS, phase=[tr.WAITING, tr.WAITING, tr.WAITING, tr.CLIMB], queue_position=[0, 1, 0, -1],

@@ -1,4 +1,4 @@
-"""What a step does with the network's outputs: gains, fates, queues, clocks, collisions, the panel."""
+"""What a step does with the network's outputs: fates, queues, clocks, collisions, the panel."""
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,11 @@ PLACE = scenes.airport()
 EVENT = {name: i for i, name in enumerate(tr.EVENT_NAMES)}
 
 
-def test_scalar_heads_become_gains_feet_and_knots():
+def test_scalar_heads_become_feet_and_knots():
     t = rated(2, altitude_ft=[5000.0, 6000.0])
     outputs = outputs_of(4, 2)
     guide = transition.decide(outputs, t).guidance
     value = {n: float(outputs[n][0, 0]) for n in net.SCALAR}
-    np.testing.assert_allclose(guide.localizer_gain, 20.0 * value["localizer_gain"], rtol=1e-6)
     np.testing.assert_allclose(
         guide.free_altitude_ft, [5000 + 2000 * value["free_altitude"], 6000 + 2000 * value["free_altitude"]]
     )
