@@ -19,6 +19,9 @@ from configs import values
 from configs.recording import Wind
 from configs.server import ServerConfig
 
+SLOTS = {"ksea": 64, "katl": 64, "klax": 64, "kord": 64}
+"""Aircraft a policy sees at the airports where 32 are too few."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig(ServerConfig):
@@ -62,7 +65,7 @@ class EvaluationConfig(ServerConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class WorldModelEvaluation:
+class WorldModelEvaluation(ServerConfig):
     """Options of launch.eval_wm."""
 
     checkpoint: Path | None = None
@@ -70,10 +73,40 @@ class WorldModelEvaluation:
     test: tuple[Path, ...] = ()
     """Directories of test-seed recordings; the shipped ones if left out."""
     airports: tuple[str, ...] = ("kabq", "klas")
+    hours: int = 0
+    """Whole hours that each policy plays in the real game, from the first test seed on; 0: none."""
+    imagined: int = 64
+    """Whole hours that each policy plays in the model."""
+    policies: tuple[str, ...] = (
+        "noop", "expert", "random", "perturbed", "shipped", "perturbed:0.5", "dangerous:0.5",
+    )  # fmt: skip
+    """Who plays the hours, as in launch.eval_policy; noop and expert must be among them."""
+    where: Literal["real", "model", "both"] = "both"
+    """Play what is missing of the hours only there; the rest of the report needs both."""
+    traffic: float = 1.0
+    wind: Wind | None = None
+    pages: int = 2
+    cache: Path = Path("runs/evaluations")
     out: Path = Path("runs/eval_wm")
-    """Folder for results.json, errors.png and overlay.png."""
+    """Folder for results.json, errors.png, overlay.png, and of hours hours.md and hours.png."""
     record: str | None = None
     """Merge the figures into launch/records/<record>.json."""
 
     def __post_init__(self):
-        values.not_empty(self, "airports")
+        super().__post_init__()
+        values.not_empty(self, "airports", "policies")
+        values.at_least(self, 0, "hours")
+        values.at_least(self, 1, "imagined", "pages")
+        missing = {"noop", "expert"} - set(self.policies)
+        if self.hours and missing:
+            names = ", ".join(sorted(missing))
+            raise ValueError(f"policies lack {names}: differences are measured in their units")
+
+    def of_airport(self, icao: str, world: str) -> EvaluationConfig:
+        """The hours of one airport in one world, as launch.eval_policy plays them."""
+        return EvaluationConfig(
+            url=self.url, insecure=self.insecure, wait_s=self.wait_s, policies=self.policies, where=world,
+            airport=icao, episodes=self.hours if world == "real" else self.imagined, traffic=self.traffic,
+            wind=self.wind, slots=SLOTS.get(icao, 32), pages=self.pages, checkpoint=self.checkpoint,
+            cache=self.cache,
+        )  # fmt: skip

@@ -1,12 +1,15 @@
 """Judge a world model on recorded hours it has not seen.
 
     python -m launch.eval_wm --checkpoint runs/wm/model --test runs/recordings/test
+    python -m launch.eval_wm --checkpoint runs/wm/model --airports kabq klas ksea --hours 30
 
 Replays windows of the recordings with the recorded commands (wm.state.fidelity) and compares the model
-with constant velocity and with its own network re-initialised. Writes results.json, errors.png and
-overlay.png.
+with constant velocity and with its own network re-initialised. With --hours, the same policies play whole
+hours in the real game and in the model, and every term and count is compared (launch.shared.hours). Writes
+results.json, errors.png, overlay.png, hours.md and hours.png.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -18,11 +21,15 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from collect import dataset
+from collect import GameError, dataset
 from configs import cli
 from configs.evaluation import WorldModelEvaluation
 from launch.shared import overlay, records, runs
+from wm.sector import airport as ap
+from wm.sector import traffic as tr
+from wm.sector.airport import Airport
 from wm.sector.recording import Recording
+from wm.sector.traffic import Scene
 from wm.state import bundle, fidelity, labels
 from wm.state import network as net
 from wm.store.checkpoints import CheckpointError
@@ -34,7 +41,7 @@ KINDS = {"model": "", "constant_velocity": "_constant_velocity", "reinitialised_
 def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
     """Recordings by airport, in the order of `airports`; raises DataError where one has none.
 
-    Those of one airport have equally many columns.
+    All have equally many columns.
     """
     found: dict[str, list[Recording]] = {icao: [] for icao in airports}
     for episode in dataset.load(list(paths), use):
@@ -46,13 +53,36 @@ def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:
                 f"no recording of {icao} for {use} under {', '.join(map(str, paths))}: record some "
                 "or leave it out of --airports"
             )
-    return {icao: _equally_wide(episodes) for icao, episodes in found.items()}
+    widest = max(episode.slots.shape[1] for episodes in found.values() for episode in episodes)
+    return {icao: [dataset.widened(one, widest) for one in episodes] for icao, episodes in found.items()}
 
 
-def _equally_wide(recordings: list[Recording]) -> list[Recording]:
-    """The recordings, all with the columns of the widest."""
-    widest = max(recording.slots.shape[1] for recording in recordings)
-    return [dataset.widened(recording, widest) for recording in recordings]
+def tables_of(recorded: dict[str, list[Recording]]) -> dict[str, tuple[Airport, list[Recording]]]:
+    """Each airport's tables and its recordings with the route ids of these, in the same order.
+
+    All tables and scenes have the same shapes, so that what is compiled for one airport serves all.
+    """
+    merged = [labels.airport_of(recordings) for recordings in recorded.values()]
+    stacked = ap.stack([airport for airport, _ in merged])
+    runways, streams = stacked.runway_xy_nm.shape[1], stacked.stream_category.shape[1]
+    return {
+        icao: (
+            jax.tree.map(np.asarray, ap.select(stacked, i)),
+            [dataclasses.replace(r, scene=_with_places(r.scene, runways, streams)) for r in recordings],
+        )
+        for i, (icao, (_, recordings)) in enumerate(zip(recorded, merged, strict=True))
+    }
+
+
+def _with_places(scene: Scene, runways: int, streams: int) -> Scene:
+    """A recorded scene `[T + 1, ...]` with places for so many runways and streams at least."""
+    times, r = scene.runways.last_departure.shape
+    more = tr.empty(tr.Runways, (times, max(runways - r, 0)), np)
+    clocks = np.full((times, max(streams - scene.since_spawn_s.shape[1], 0)), -1.0, np.float32)
+    return scene.replace(
+        runways=jax.tree.map(lambda x, y: np.concatenate([x, y], 1), scene.runways, more),
+        since_spawn_s=np.concatenate([scene.since_spawn_s, clocks], 1),
+    )
 
 
 def reinitialised(weights, seed: int = 99):
@@ -129,18 +159,24 @@ def draw(report: dict, path: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Load, replay, report."""
     config = cli.parse(WorldModelEvaluation, argv)
-    with runs.one_line_errors(dataset.DataError, CheckpointError, ValueError, OSError):
+    errors = (GameError, dataset.DataError, CheckpointError, ValueError, OSError)
+    with runs.one_line_errors(*errors):
         weights = bundle.load_bundle(config.checkpoint).weights
         test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
-        held_out = {icao: labels.airport_of(r) for icao, r in test.items()}
+        held_out = tables_of(test)
         report = judge(weights, held_out)
         config.out.mkdir(parents=True, exist_ok=True)
         draw(report, config.out / "errors.png")
         overlay.draw(weights, held_out, config.out / "overlay.png")
         runs.write_results(config.out, {"fidelity": brief(report)})
         show(brief(report))
+        found = figures(report)
+        if config.hours:
+            from launch.shared import hours  # brings the real game's browser with it
+
+            found |= hours.judge(config)
         if config.record:
-            records.write(config.record, figures(report))
+            records.write(config.record, found)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ with its parameters and code, the conditions. Letters: E episodes, T decisions, 
 """
 
 import copy
+import functools
 import hashlib
 import json
 import queue
@@ -40,6 +41,7 @@ from wm.store.provenance import write_json
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
 ATTEMPTS = 3  # of one episode, when the browser crashes
 TOGETHER = 256  # episodes of one rollout
+STARTS = 128  # rows of an evaluation's cold starts, at least
 CHUNK = round(60.0 / tr.STEP_S)  # decisions of one call, a minute
 
 
@@ -210,7 +212,10 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
         steps.append((info["reward_terms"], info["metrics"], commanded, commanded and not info["command"]))
         on_step(1)
     terms, metrics, command, illegal = jax.tree.map(lambda *rows: np.asarray(rows), *steps)
-    traffic = jax.tree.map(lambda *rows: np.stack(rows), *tracks, env.scene.traffic)
+    tracks.append(env.scene.traffic)
+    widest = max(traffic.valid.shape[-1] for traffic in tracks)  # a full sky gets more columns as it fills
+    tracks = [starts.widened(traffic, widest) for traffic in tracks]
+    traffic = jax.tree.map(lambda *rows: np.stack(rows), *tracks)
     look = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))
     looked = jax.tree.map(np.asarray, look(traffic, env.airport))
     metrics["overflow"] = np.asarray(overflow)
@@ -242,7 +247,7 @@ def model_world(config: EvaluationConfig) -> World:
             f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
             f"not {config.airport!r}: choose one of its airports or train it on that one"
         )
-    params = cold_starts(bundle.load_bundle(directory), known.index(config.airport), config)
+    params = cold_starts(_load(directory), known.index(config.airport), config)
     step = checkpoints.latest_step(directory)
     manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
@@ -260,32 +265,51 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
         raise EvaluationError(
             f"the world model has no cold start at {config.airport}: train it with more --rows"
         )
+    # The game fills its sky before the first frame by the traffic rate: take the starts of the nearest one.
+    recorded = np.asarray(rows.traffic_rate)[chosen]
+    nearest = recorded[np.argmin(np.abs(recorded - config.traffic))]
+    chosen = chosen[recorded == nearest]
+    # As many rows at every airport, so that one compiled program serves all.
+    chosen = np.resize(chosen, max(STARTS, len(chosen)))
     rows = jax.tree.map(lambda leaf: leaf[chosen], rows)
+    scene = rows.scene.replace(traffic=starts.widened(rows.scene.traffic, config.slots))
+    speed, direction = np.asarray(params.own_wind[airport_id])
     if config.wind is not None:
-        scene = rows.scene.replace(
-            wind_speed_kt=np.full(len(chosen), config.wind.speed_kt, np.float32),
-            wind_from_rad=np.full(len(chosen), np.deg2rad(config.wind.from_deg), np.float32),
-        )
-        rows = starts.build_rows(scene, rows.airport_id, params.airports)
+        speed, direction = config.wind.speed_kt, np.deg2rad(config.wind.from_deg)
+    scene = scene.replace(
+        wind_speed_kt=np.full(len(chosen), speed, np.float32),
+        wind_from_rad=np.full(len(chosen), direction, np.float32),
+    )
+    rows = starts.build_rows(scene, rows.airport_id, params.airports, rows.traffic_rate)
     return params.replace(
         rows=rows,
-        traffic_low=config.traffic,
-        traffic_high=config.traffic,
+        traffic_low=config.traffic / nearest,
+        traffic_high=config.traffic / nearest,
         disagreement_limit=2.0,
         max_steps_in_episode=config.minutes * CHUNK,
     )
+
+
+@functools.cache
+def _load(directory: Path):
+    return bundle.load_bundle(directory)
+
+
+def _look(env_params, state):
+    return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, state.airport_id))
+
+
+@functools.cache
+def _rollout(policy) -> evaluate.Rollout:
+    """Compiled once for each policy, whatever the airport."""
+    return evaluate.rollout(simulator.OpenScopeWorldModel(None), policy, _look, CHUNK)
 
 
 def _play_model(config, params, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     if not seeds:
         return
     airport_id = int(params.rows.airport_id[0])
-
-    def look(env_params, state):
-        return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, airport_id))
-
-    env = simulator.OpenScopeWorldModel(params)
-    game = evaluate.rollout(env, player.policy, look, CHUNK)
+    game = _rollout(player.policy)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
         carry, tracks = game.start(params, jax.vmap(jax.random.key)(np.asarray(together)))
