@@ -86,8 +86,27 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     PolicyTable(
         "The same controllers in the world model",
-        "As many imagined hours from cold starts. The model's hours are harder than real ones.",
-        tuple((words, "imagined", policy, "kabq") for words, policy in CONTROLLERS),
+        "Imagined hours from cold starts.",
+        tuple((words, "imagined", policy, "kabq") for words, policy in CONTROLLERS[:4]),
+    ),
+    FigureTable(
+        "Imagined hours beside real ones",
+        "The same policies play whole hours from cold starts, in the game and in the model; everything counts "
+        "from the first second. A gap is the imagined return less the real one, over what the expert gains on "
+        "no commands in the game; without a policy's name it is the largest of all policies. The real hours "
+        "are few, so the intervals are wide.",
+        (
+            ("largest gap at KABQ", "hour_gap_kabq"),
+            ("largest gap at KLAS", "hour_gap_klas"),
+            ("largest gap at KSEA", "hour_gap_ksea"),
+            ("landed share, largest difference of all policies and airports", "hour_landed_difference"),
+            ("the expert's busts an hour that the game does not have", "phantom_busts_per_h"),
+            ("the expert's collisions an hour that the game does not have", "phantom_collisions_per_h"),
+            ("losses of separation, imagined over real, all policies", "hour_losses_ratio"),
+            ("returns of policies, imagined and real: Pearson's r", "ranking_pearson"),
+            ("... mean maximal rank violation", "ranking_mmrv"),
+        ),
+        every="hour_gap_",
     ),
     PolicyTable(
         "The scripted expert at other airports, real game",
@@ -96,7 +115,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     FigureTable(
         "Position error of the world model",
-        "Hours it has not seen, at KABQ and KLAS, replayed under the recorded commands; aircraft inside the "
+        "Hours it has not seen, at KABQ, KLAS and KSEA, replayed under the recorded commands; aircraft inside the "
         "airspace with at least one command (nm). An aircraft removed more than 10 s early or late counts as "
         "10 nm. Beside the model: every aircraft flies straight on, and the same network with fresh weights.",
         (

@@ -1,0 +1,91 @@
+"""Hours compared: gaps in units of the expert's gain, phantom events, the ranking, by hand-computed numbers."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from launch.shared import hours
+
+
+def episode(total: float, **changes) -> dict:
+    """An hour that came to `total` points, all of them scored."""
+    counts = dict.fromkeys((*hours.COUNTS, "landed_due", "commands"), 0.0)
+    rest = {"arrivals_due": 10.0, "aircraft": 20, "hours": 1.0, "overflow": 0}
+    terms = {"total": total, "score": total, "loss": 0.0, "stranded": 0.0}
+    return {"return": terms, **counts, **rest} | changes
+
+
+def board(**policies) -> dict:
+    return {name: dict(enumerate(played)) for name, played in policies.items()}
+
+
+REAL = board(
+    noop=[episode(-1000.0, loss_game=4.0), episode(-1000.0, loss_game=6.0)],
+    expert=[episode(190.0, landed_due=10.0), episode(210.0, landed_due=10.0)],
+    random=[episode(-1500.0), episode(-1500.0)],
+)
+IMAGINED = board(
+    noop=[episode(-1060.0, loss_game=5.0), episode(-1060.0, loss_game=5.0)],
+    expert=[episode(140.0, landed_due=9.0, busts=0.5), episode(140.0, landed_due=9.0, busts=0.5)],
+    random=[episode(-1440.0), episode(-1440.0)],
+)
+BOARDS = {"kabq": {"real": REAL, "imagined": IMAGINED}}
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return hours.figures(BOARDS, hours.report(BOARDS))
+
+
+def test_gaps_are_in_units_of_what_the_expert_gains_over_no_commands(figures):
+    assert hours.scale_of(REAL) == 1200.0
+    assert figures["hour_gap_kabq_expert"].value == pytest.approx(-60 / 1200)
+    assert figures["hour_gap_kabq_random"].value == pytest.approx(60 / 1200)
+    assert figures["hour_gap_kabq"].value == pytest.approx(0.05)
+    # Only the real expert varies: its mean of two is 190, 200 or 210 in the bootstrap.
+    gap = figures["hour_gap_kabq_expert"]
+    assert (gap.low, gap.high) == pytest.approx((-70 / 1200, -50 / 1200))
+
+
+def test_landings_and_phantom_events_are_differences_of_the_worst(figures):
+    assert figures["hour_landed_difference"].value == pytest.approx(0.1)
+    assert figures["phantom_busts_per_h"].value == pytest.approx(0.5)
+    assert figures["phantom_collisions_per_h"].value == 0.0
+
+
+def test_losses_are_weighed_as_the_real_hours_are():
+    more = copy.deepcopy(BOARDS)
+    more["kabq"]["imagined"]["noop"] = {seed: episode(-1060.0, loss_game=7.0) for seed in range(50)}
+    ratio = hours.losses_ratio(more)
+    assert ratio.value == pytest.approx(7 / 5)
+    assert ratio.n == 10  # losses seen in the real game
+
+
+def test_the_ranking_counts_pairs_in_the_wrong_order():
+    real, imagined = np.asarray([0.0, 1.0, 0.4]), np.asarray([0.5, 1.0, 0.4])
+    np.testing.assert_allclose(hours.mmrv(real, imagined), [0.4, 0.0, 0.4])
+    np.testing.assert_array_equal(hours.mmrv(real, real), 0.0)
+
+
+def test_equal_worlds_have_no_gap_and_rank_alike():
+    same = {"kabq": {"real": REAL, "imagined": copy.deepcopy(REAL)}}
+    found = hours.figures(same, hours.report(same))
+    assert found["hour_gap_kabq"].value == 0.0
+    assert found["hour_losses_ratio"].value == 1.0
+    assert found["ranking_pearson"].value == pytest.approx(1.0)
+    assert found["ranking_mmrv"].value == 0.0
+
+
+def test_hours_that_overflowed_do_not_count():
+    spoilt = copy.deepcopy(BOARDS)
+    spoilt["kabq"]["imagined"]["expert"][7] = episode(-9999.0, overflow=3)
+    assert hours.report(spoilt)["kabq"]["expert"]["gap"]["difference"].value == pytest.approx(-60 / 1200)
+
+
+def test_the_table_has_a_row_for_every_quantity(tmp_path):
+    text = hours.table(hours.report(BOARDS))
+    assert text.count("\n") == 2 + 3 * (len(hours.TERMS) + len(hours.COUNTS) + len(hours.SHARES) + 1)
+    assert "| kabq | expert | busts | 0 (0 to 0) | 0.5 (0.5 to 0.5) | 0.5 (0.5 to 0.5) |" in text
+    hours.draw(BOARDS, tmp_path / "hours.png")
+    assert (tmp_path / "hours.png").stat().st_size > 1000
