@@ -15,7 +15,7 @@ from tests.wm import recordings as rc
 from wm.state import fit, labels
 from wm.state import network as net
 
-CONFIG = WorldModelConfig(members=2, width=16, blocks=1, steps=1000, inner=100, batch=48)
+CONFIG = WorldModelConfig(members=2, width=16, blocks=1, steps=1800, inner=100, batch=48)
 # Plain descent: Adam and clipping would hide a gradient that is a multiple of the right one.
 DESCENT = optax.sgd(0.1, momentum=0.9)
 
