@@ -31,7 +31,7 @@ def test_the_world_models_preset_is_its_configuration():
 
 
 def test_the_plan_records_the_seeds_that_the_world_model_saw():
-    """The first 155 hours of one plan, as launch/records/shipped.md says, and the first 73 starts of another."""
+    """The first 155 hours of one plan and 73 starts of another, as launch/records/shipped.md says."""
     seen = stored("wm/data/default", "metadata")["seeds"]
     seeds = {airport: [] for airport in AIRPORTS}
     for plan, episodes in ((PLANS["world-model"], 155), (PLANS["starts"], 73)):

@@ -1,4 +1,4 @@
-"""Hours compared: gaps in units of the expert's gain, phantom events, the ranking, by hand-computed numbers."""
+"""Hours compared: gaps in units of the expert's gain, phantom events, the ranking, worked out by hand."""
 
 import copy
 
