@@ -92,9 +92,9 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     FigureTable(
         "Imagined hours beside real ones",
         "The same policies play whole hours from cold starts, in the game and in the model; everything "
-        "counts from the first second. A gap is the imagined return less the real one, over what the expert "
-        "gains on no commands in the game; without a policy's name it is the largest of all policies. The real hours "
-        "are few, so the intervals are wide.",
+        "counts from the first second. A gap is the imagined return less the real one, over what the "
+        "expert gains on no commands in the game; without a policy's name it is the largest of all "
+        "policies. The real hours are few, so the intervals are wide.",
         (
             ("largest gap at KABQ", "hour_gap_kabq"),
             ("largest gap at KLAS", "hour_gap_klas"),
@@ -115,9 +115,10 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     FigureTable(
         "Position error of the world model",
-        "Hours it has not seen, at KABQ, KLAS and KSEA, replayed under the recorded commands; aircraft inside "
-        "the airspace with at least one command (nm). An aircraft removed more than 10 s early or late counts as "
-        "10 nm. Beside the model: every aircraft flies straight on, and the same network with fresh weights.",
+        "Hours it has not seen, at KABQ, KLAS and KSEA, replayed under the recorded commands; aircraft "
+        "inside the airspace with at least one command (nm). An aircraft removed more than 10 s early or "
+        "late counts as 10 nm. Beside the model: every aircraft flies straight on, and the same network "
+        "with fresh weights.",
         (
             ("after a minute, median", "position_p50_nm_60s"),
             ("... flying straight on", "position_p50_nm_60s_constant_velocity"),
