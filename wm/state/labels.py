@@ -34,6 +34,9 @@ HEADING_ORDER = (
 )  # fmt: skip
 ALTITUDE_ORDER = ("glideslope", "assigned", "maximum", "minimum", "ceiling", "keep", "level")
 SPEED_ORDER = ("landing", "assigned", "restriction", "highest", "keep", "lowest")
+# On the take-off run nothing changes, and guides that need no earlier target explain it as well: with them an
+# aircraft that once had a wrong target finds the right one on the next frame.
+TAKE_OFF_GUIDES = {"heading": "straight", "altitude": "level", "speed": "lowest"}
 # How much nearer to the recorded state a later frame of change must come: what rounding explains does not.
 NEARER = {"heading": 0.003, "altitude": 3.0, "speed": 0.2}  # rad, ft, kt
 
@@ -54,6 +57,12 @@ def _first_match(order, names, matches: dict):
     for name in reversed(order):
         index = jnp.where(matches[name], names.index(name), index)
     return index
+
+
+def _prefer_take_off_guide(axis: str, matches: dict, t: Traffic) -> dict:
+    """The matches without "keep" on the take-off run, where the guide of TAKE_OFF_GUIDES matches too."""
+    doubtful = (t.phase == tr.TAKEOFF) & matches[TAKE_OFF_GUIDES[axis]]
+    return matches | {"keep": matches["keep"] & ~doubtful}
 
 
 def _before_last_move(before: Traffic, after: Traffic) -> Traffic:
@@ -93,6 +102,7 @@ def _heading_guide(before: Traffic, after: Traffic, scene: Scene, airport: Airpo
     matches["landing"] &= landing
     for name in ("track", "localizer", "intercept"):
         matches[name] &= arrival & (t.heading_mode == tr.HEADING_LOCALIZER) & ~landing
+    matches = _prefer_take_off_guide("heading", matches, t)
     guide = _first_match(HEADING_ORDER, kn.HEADING_GUIDES, matches)
     # At the edge of the localizer the game may turn to and fro on every frame, which is to fly straight on.
     still = jnp.abs(geometry.wrap_pi(after.heading_rad - before.heading_rad)) < HEADING_TOLERANCE_RAD
@@ -115,6 +125,7 @@ def _altitude_guide(before: Traffic, after: Traffic, airport: Airport):
     on_course = approach.on_course(t.x_nm, t.y_nm, t.ground_track_rad, around.course)
     cleared = t.altitude_mode == tr.ALTITUDE_APPROACH
     matches["glideslope"] &= cleared & on_course | (t.phase == tr.LANDING)
+    matches = _prefer_take_off_guide("altitude", matches, t)
     guide = _first_match(ALTITUDE_ORDER, kn.ALTITUDE_GUIDES, matches)
     free = guide < 0
     guide = jnp.where(free, kn.ALTITUDE_GUIDES.index("free"), guide)
@@ -134,6 +145,7 @@ def _speed_guide(before: Traffic, after: Traffic, airport: Airport):
         matches[name] = jnp.abs(target - after.target_speed_kt) < SPEED_TOLERANCE_KT
     matches["restriction"] &= asked["speed"].exists
     matches["landing"] &= t.phase == tr.LANDING
+    matches = _prefer_take_off_guide("speed", matches, t)
     guide = _first_match(SPEED_ORDER, kn.SPEED_GUIDES, matches)
     free = guide < 0
     guide = jnp.where(free, kn.SPEED_GUIDES.index("free"), guide)
