@@ -4,7 +4,8 @@
     python -m launch.eval_wm --checkpoint runs/wm/model --airports kabq klas ksea --hours 30
 
 Replays windows of the recordings with the recorded commands (wm.state.fidelity) and compares the model
-with constant velocity and with its own network re-initialised. With --hours, the same policies play whole
+with constant velocity and with its own network re-initialised. Asks what the model foresees: landings,
+hand-offs, losses, commands and spawns (wm.state.foresight). With --hours, the same policies play whole
 hours in the real game and in the model, and every term and count is compared (launch.shared.hours). Writes
 results.json, errors.png, overlay.png, hours.md and hours.png.
 """
@@ -24,7 +25,7 @@ import matplotlib.pyplot as plt
 from collect import GameError, dataset
 from configs import cli
 from configs.evaluation import WorldModelEvaluation
-from launch.shared import overlay, records, runs
+from launch.shared import foreseen, overlay, records, runs
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
@@ -137,6 +138,8 @@ def figures(report: dict) -> dict[str, records.Figure]:
                 out[f"position_p{q}_nm_{seconds}s{suffix}"] = records.bootstrap(
                     errors, "nm", seed=0, statistic=lambda e, q=q: np.percentile(e, q), resamples=2000
                 )
+    far = errors_of(report, "model", max(fidelity.HORIZONS_S)) > 1.0
+    out[f"off_1nm_{max(fidelity.HORIZONS_S)}s"] = records.bootstrap(far, "", seed=0, resamples=2000)
     return out
 
 
@@ -161,20 +164,22 @@ def main(argv: list[str] | None = None) -> None:
     config = cli.parse(WorldModelEvaluation, argv)
     errors = (GameError, dataset.DataError, CheckpointError, ValueError, OSError)
     with runs.one_line_errors(*errors):
-        weights = bundle.load_bundle(config.checkpoint).weights
+        model = bundle.load_bundle(config.checkpoint)
+        weights = model.weights
         test = load_recordings(config.test or (SHIPPED / "test",), config.airports, "test")
         held_out = tables_of(test)
         report = judge(weights, held_out)
         config.out.mkdir(parents=True, exist_ok=True)
         draw(report, config.out / "errors.png")
         overlay.draw(weights, held_out, config.out / "overlay.png")
-        runs.write_results(config.out, {"fidelity": brief(report)})
         show(brief(report))
-        found = figures(report)
+        found = figures(report) | foreseen.figures(foreseen.ask(weights, model.hazard, held_out))
         if config.hours:
             from launch.shared import hours  # brings the real game's browser with it
 
             found |= hours.judge(config)
+        results = {"fidelity": brief(report), "figures": {n: dataclasses.asdict(f) for n, f in found.items()}}
+        runs.write_results(config.out, results)
         if config.record:
             records.write(config.record, found)
 

@@ -19,7 +19,7 @@ SECONDS = max(fidelity.HORIZONS_S)
 
 def busiest(windows: fidelity.Windows, count: int) -> fidelity.Windows:
     """The `count` windows in which most aircraft inside the airspace were commanded."""
-    commanded = np.sum(windows.commanded & windows.considered, -1)
+    commanded = np.sum(windows.commanded(round(SECONDS / STEP_S)) & windows.considered, -1)
     chosen = np.argsort(-commanded, kind="stable")[:count]
     return fidelity.select(windows, chosen)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wm.sector import commands
+from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.recording import Recording
 from wm.sector.traffic import STEP_S, Scene, in_play
@@ -22,7 +23,7 @@ from wm.state import features, transition
 from wm.state import network as net
 from wm.state import spawn as sp
 
-HORIZONS_S = (60, 300)
+HORIZONS_S = (10, 60, 120, 300)
 REMOVAL_TOLERANCE_S = 10.0
 REMOVAL_ERROR_NM = 10.0
 
@@ -38,7 +39,28 @@ class Windows:
     altitude_ft: np.ndarray
     playing: np.ndarray  # [W, T, N] bool, the same aircraft is still in play
     considered: np.ndarray  # [W, N] bool, inside the airspace at the start
-    commanded: np.ndarray  # [W, N] bool, had a command in the window
+
+    def commanded(self, steps: int) -> np.ndarray:
+        """Who had a command in the first `steps`, bool `[W, N]`."""
+        slots = np.arange(self.considered.shape[1])
+        return np.any(self.action[:, :steps, :1] == slots, axis=1)
+
+    def situations(self) -> dict[str, np.ndarray]:
+        """What the aircraft considered are about at the start, bool `[W, N]` each."""
+        t = self.start.traffic
+        approach = t.heading_mode == tr.HEADING_LOCALIZER
+        found = {
+            "landing": t.phase == tr.LANDING,
+            "take_off": (t.phase == tr.WAITING) | (t.phase == tr.TAKEOFF),
+            "climb": t.phase == tr.CLIMB,
+            "localizer": approach,
+            "vectors": t.heading_mode == tr.MODE_HOLD,
+            "route": t.heading_mode == tr.HEADING_LNAV,
+        }
+        left = self.considered
+        for name, chosen in found.items():
+            found[name], left = left & chosen, left & ~chosen
+        return found
 
 
 def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows:
@@ -53,7 +75,6 @@ def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows
             begin = scene.traffic
             later = jax.tree.map(lambda x, s=span: x[s], t)
             same = np.asarray(in_play(later)) & (later.id == begin.id)
-            slots = np.arange(begin.valid.shape[0])
             parts.append(
                 Windows(
                     start=scene,
@@ -63,7 +84,6 @@ def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows
                     altitude_ft=later.altitude_ft,
                     playing=np.logical_and.accumulate(same, axis=0),
                     considered=np.asarray(in_play(begin)) & begin.controllable,
-                    commanded=np.any(action[:, :1] == slots, axis=0),
                 )
             )
     fields = [f.name for f in dataclasses.fields(Windows)]
@@ -73,19 +93,17 @@ def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows
     return Windows(**stacked)
 
 
-def _model_step(weights, airport: Airport, scene: Scene, action):
-    """One step of the model's most likely course, without spawns."""
+def model_step(weights, airport: Airport, scene: Scene, action, key=None):
+    """One step without spawns, drawn with `key` or else the most likely; returns (scene, events)."""
     scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
     stacked = features.stack_features(features.dynamics_features(scene, airport))
     outputs = net.predict(weights, jnp.zeros((), jnp.int32), stacked)
-    decision = transition.decide(outputs, scene.traffic)
-    after, _, _, removed = transition.transition(scene, decision, airport)
-    after = after.replace(traffic=sp.free_slots(after.traffic, removed))
-    t = after.traffic
-    return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
+    decision = transition.decide(outputs, scene.traffic, key)
+    after, _, events, removed = transition.transition(scene, decision, airport)
+    return after.replace(traffic=sp.free_slots(after.traffic, removed)), events
 
 
-@partial(jax.jit, static_argnames=())
+@jax.jit
 def imagine(weights, airport: Airport, start: Scene, action):
     """Roll W windows forward; returns (x, y, altitude, in play), `[W, T, N]` each.
 
@@ -93,7 +111,12 @@ def imagine(weights, airport: Airport, start: Scene, action):
     """
     t = start.traffic
     start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
-    step = jax.vmap(partial(_model_step, weights, airport))
+
+    def step(scene, action):
+        after, _ = jax.vmap(partial(model_step, weights, airport))(scene, action)
+        t = after.traffic
+        return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
+
     _, tracks = jax.lax.scan(step, start, jnp.swapaxes(action, 0, 1))
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tracks)
 
@@ -142,21 +165,17 @@ def select(windows: Windows, chosen) -> Windows:
 
 
 def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int = 30) -> dict:
-    """Fidelity at every horizon of model and constant velocity, commanded and all aircraft."""
+    """Fidelity at every horizon of model and constant velocity: of commanded, of all, and by situation."""
     report = {}
     members = jax.tree.leaves(weights)[0].shape[0]
-    for seconds in HORIZONS_S:
-        steps = round(seconds / STEP_S)
-        windows = cut_windows(recordings, steps, stride)
-        windows = select(windows, slice(len(windows.action) // members * members))
-        model = imagine(weights, airport, windows.start, windows.action)
-        for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
+    windows = cut_windows(recordings, round(max(HORIZONS_S) / STEP_S), stride)
+    windows = select(windows, slice(len(windows.action) // members * members))
+    model = imagine(weights, airport, windows.start, windows.action)
+    for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
+        for seconds in HORIZONS_S:
+            steps = round(seconds / STEP_S)
             error = errors_nm(windows, tracks, steps)
-            for group, chosen in (
-                ("commanded", windows.considered & windows.commanded),
-                ("all", windows.considered),
-            ):
+            groups = {"commanded": windows.considered & windows.commanded(steps), "all": windows.considered}
+            for group, chosen in (groups | windows.situations()).items():
                 report[f"{name}_{group}_{seconds}s"] = summarise(error[chosen])
     return report
-
-

@@ -61,7 +61,6 @@ def spawn_rows(recording: Recording, airport: Airport) -> SpawnRows:
     scene = recording.scene
     since = np.asarray(scene.since_spawn_s)
     clock = np.where(since >= 0, since, scene.time_s[:, None])
-    spawned = (since[1:] >= 0) & ((since[:-1] < 0) | (since[1:] < since[:-1]))
     count = int(airport.stream_count)
     x = sp.hazard_features(
         clock[:-1, :count],
@@ -70,7 +69,7 @@ def spawn_rows(recording: Recording, airport: Airport) -> SpawnRows:
         np.asarray(airport.stream_category)[:count],
     )
     x = np.asarray(x, np.float32)
-    return SpawnRows(x.reshape(-1, x.shape[-1]), spawned[:, :count].reshape(-1))
+    return SpawnRows(x.reshape(-1, x.shape[-1]), sp.spawned(scene)[:, :count].reshape(-1))
 
 
 def head_losses(outputs: dict, rows: Rows) -> dict[str, jax.Array]:

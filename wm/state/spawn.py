@@ -6,6 +6,7 @@ stream); the aircraft is a row of the empirical table of that stream's recorded 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -56,6 +57,12 @@ def stream_clock(scene: Scene):
     return jnp.where(scene.since_spawn_s >= 0, scene.since_spawn_s, scene.time_s[..., None])
 
 
+def spawned(scene: Scene) -> np.ndarray:
+    """Whether each stream spawned in each step, bool `[T, S]`, of a recorded scene `[T + 1]`."""
+    since = np.asarray(scene.since_spawn_s)
+    return (since[1:] >= 0) & ((since[:-1] < 0) | (since[1:] < since[:-1]))
+
+
 def spawn_logits(weights, clock_s, traffic_rate, airport: Airport):
     """Logits `[S]` that each stream spawns in the step that begins now; -inf for padding."""
     interval = airport.stream_interval_s / traffic_rate
@@ -87,10 +94,10 @@ def spawn(
     logits = spawn_logits(weights, clock, traffic_rate, airport)
     due = jax.random.uniform(key_when, logits.shape, jnp.float32) < jax.nn.sigmoid(logits)
     due = due & (table.count[airport_id] > 0)
-    spawned = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
+    comes = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
     uniform = jax.random.uniform(key_which, logits.shape, jnp.float32)
 
-    which = spawned & (jnp.cumsum(spawned) - 1 == most[:, None])  # [MAX_SPAWNS, S]
+    which = comes & (jnp.cumsum(comes) - 1 == most[:, None])  # [MAX_SPAWNS, S]
     free = ~t.valid & (jnp.cumsum(~t.valid) - 1 == most[:, None])  # [MAX_SPAWNS, N]
     takes = free & jnp.any(which, -1, keepdims=True)
     stream = jnp.argmax(which, -1)
@@ -107,9 +114,9 @@ def spawn(
     filled = jnp.sum(takes, dtype=jnp.int32)
     scene = scene.replace(
         traffic=jax.tree.map(merge, t, fresh),
-        since_spawn_s=jnp.where(spawned, 0.0, scene.since_spawn_s),
+        since_spawn_s=jnp.where(comes, 0.0, scene.since_spawn_s),
     )
-    return scene, next_id + filled, jnp.sum(spawned) - filled
+    return scene, next_id + filled, jnp.sum(comes) - filled
 
 
 def _queue_positions(t: Traffic, fresh: Traffic, comes):

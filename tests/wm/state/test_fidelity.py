@@ -26,7 +26,7 @@ def windows_of(x, y, playing, **start):
     everyone = np.ones((1, x.shape[2]), bool)
     return fidelity.Windows(
         start=scene, action=np.tile(rc.NOOP, (*x.shape[:2], 1)), x_nm=x, y_nm=y, altitude_ft=0 * x,
-        playing=playing, considered=everyone, commanded=everyone,
+        playing=playing, considered=everyone,
     )  # fmt: skip
 
 
@@ -83,8 +83,9 @@ def test_windows_hold_who_was_inside_and_who_was_commanded():
     assert windows.action.shape == (3, 4, 5)  # from 0, 3 and 6
     np.testing.assert_array_equal(windows.considered[:, 5], [False, True, True])
     assert windows.considered[:, :5].all()
-    np.testing.assert_array_equal(windows.commanded[0], np.arange(6) == 2)
-    np.testing.assert_array_equal(windows.commanded[1], np.arange(6) == 4)
+    np.testing.assert_array_equal(windows.commanded(4)[0], np.arange(6) == 2)
+    np.testing.assert_array_equal(windows.commanded(4)[1], np.arange(6) == 4)
+    assert not windows.commanded(3)[1].any()  # the command came in the fourth step
     np.testing.assert_array_equal(windows.x_nm[1], traffic.x_nm[4:8])
     np.testing.assert_array_equal(windows.playing[2, :, 0], [True, False, False, False])
     np.testing.assert_array_equal(windows.playing[1, :, 1], [True, True, True, False])
