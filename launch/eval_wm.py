@@ -4,10 +4,10 @@
     python -m launch.eval_wm --checkpoint runs/wm/model --airports kabq klas ksea --hours 30
 
 Replays windows of the recordings with the recorded commands (wm.state.fidelity) and compares the model
-with constant velocity and with its own network re-initialised. Asks what the model foresees: landings,
-hand-offs, losses, commands and spawns (wm.state.foresight). With --hours, the same policies play whole
-hours in the real game and in the model, and every term and count is compared (launch.shared.hours). Writes
-results.json, errors.png, overlay.png, hours.md and hours.png.
+with hand-written rules, with constant velocity and with its own network re-initialised. Asks what the model
+foresees: landings, hand-offs, losses, commands and spawns (wm.state.foresight). With --hours, the same
+policies play whole hours in the real game and in the model, and every term and count is compared
+(launch.shared.hours). Writes results.json, errors.png, overlay.png, hours.md and hours.png.
 """
 
 import dataclasses
@@ -36,7 +36,12 @@ from wm.state import network as net
 from wm.store.checkpoints import CheckpointError
 
 SHIPPED = Path(dataset.__file__).parent / "data" / "shipped"
-KINDS = {"model": "", "constant_velocity": "_constant_velocity", "reinitialised_model": "_reinitialised"}
+KINDS = {
+    "model": "",
+    "rules": "_rules",
+    "constant_velocity": "_constant_velocity",
+    "reinitialised_model": "_reinitialised",
+}
 
 
 def load_recordings(paths, airports, use: str) -> dict[str, list[Recording]]:

@@ -33,7 +33,8 @@ from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.state import bundle
 from wm.state import env as simulator
-from wm.state import params as starts
+from wm.state import params as state_params
+from wm.state import starts
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
 from wm.store.provenance import write_json
@@ -41,7 +42,7 @@ from wm.store.provenance import write_json
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
 ATTEMPTS = 3  # of one episode, when the browser crashes
 TOGETHER = 256  # episodes of one rollout
-STARTS = 128  # rows of an evaluation's cold starts, at least
+STARTS = 512  # cold starts of an evaluation, mixed from the recorded ones
 CHUNK = round(60.0 / tr.STEP_S)  # decisions of one call, a minute
 
 
@@ -214,7 +215,7 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
     terms, metrics, command, illegal = jax.tree.map(lambda *rows: np.asarray(rows), *steps)
     tracks.append(env.scene.traffic)
     widest = max(traffic.valid.shape[-1] for traffic in tracks)  # a full sky gets more columns as it fills
-    tracks = [starts.widened(traffic, widest) for traffic in tracks]
+    tracks = [state_params.widened(traffic, widest) for traffic in tracks]
     traffic = jax.tree.map(lambda *rows: np.stack(rows), *tracks)
     look = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))
     looked = jax.tree.map(np.asarray, look(traffic, env.airport))
@@ -269,18 +270,18 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
     recorded = np.asarray(rows.traffic_rate)[chosen]
     nearest = recorded[np.argmin(np.abs(recorded - config.traffic))]
     chosen = chosen[recorded == nearest]
-    # As many rows at every airport, so that one compiled program serves all.
-    chosen = np.resize(chosen, max(STARTS, len(chosen)))
-    rows = jax.tree.map(lambda leaf: leaf[chosen], rows)
-    scene = rows.scene.replace(traffic=starts.widened(rows.scene.traffic, config.slots))
+    first = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), rows.scene)
+    first = first.replace(traffic=state_params.widened(first.traffic, config.slots))
+    scene = starts.mixed(first, STARTS)
     speed, direction = np.asarray(params.own_wind[airport_id])
     if config.wind is not None:
         speed, direction = config.wind.speed_kt, np.deg2rad(config.wind.from_deg)
     scene = scene.replace(
-        wind_speed_kt=np.full(len(chosen), speed, np.float32),
-        wind_from_rad=np.full(len(chosen), direction, np.float32),
+        wind_speed_kt=np.full(STARTS, speed, np.float32),
+        wind_from_rad=np.full(STARTS, direction, np.float32),
     )
-    rows = starts.build_rows(scene, rows.airport_id, params.airports, rows.traffic_rate)
+    ids, rates = np.full(STARTS, airport_id, np.int32), np.full(STARTS, nearest, np.float32)
+    rows = state_params.build_rows(scene, ids, params.airports, rates)
     return params.replace(
         rows=rows,
         traffic_low=config.traffic / nearest,

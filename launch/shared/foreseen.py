@@ -1,20 +1,21 @@
-"""What a world model foresees, as figures with intervals: events, calibration, commands, disagreement, spawns.
+"""What a world model foresees, as figures with intervals.
 
-wm.state.foresight says what is measured. Intervals draw whole recordings again. Letter: R recordings.
+wm.state.foresight says what is measured: events, calibration, commands, disagreement, spawns. Intervals
+draw whole recordings again. Letter: R recordings.
 """
 
 import jax
 import numpy as np
 from scipy import stats
 
-from launch.shared import records, runs
+from launch.shared import runs
 from launch.shared.records import Figure
 from wm.sector.airport import Airport
 from wm.sector.recording import Recording
 from wm.state import foresight
 from wm.state import spawn as sp
 
-STRIDE = 12  # decisions between the starts of windows
+STRIDE = 24  # decisions between the starts of windows
 HORIZON_STEPS = 60  # five minutes, for disagreement
 HOURS_EACH = 20  # imagined hours of spawns for each recorded one
 RESAMPLES = 1000
@@ -44,8 +45,9 @@ def _gaps(hazard, airport: Airport, recording: Recording, key) -> tuple[np.ndarr
     count = int(airport.stream_count)
     mean = np.asarray(airport.stream_interval_s)[:count] / recording.traffic_rate
     first = jax.tree.map(lambda x: x[0], recording.scene)
+    clock, steps = sp.stream_clock(first), len(recording.action)
     imagined = foresight.imagined_spawns(
-        hazard, airport, recording.traffic_rate, sp.stream_clock(first), len(recording.action), HOURS_EACH, key
+        hazard, airport, recording.traffic_rate, clock, steps, HOURS_EACH, key
     )
     recorded = sp.spawned(recording.scene)[:, :count]
     each = [foresight.gaps(hour, mean) for hour in np.asarray(imagined)[..., :count]]

@@ -4,6 +4,7 @@
 compiled step serves any checkpoint of the same shapes.
 """
 
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +16,27 @@ from wm.sector import commands, observe, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.spaces import MultiDiscrete, Observation
-from wm.state import features, network, transition
+from wm.state import features, network, rules, transition
 from wm.state import spawn as sp
 from wm.state.params import EnvParams, EnvState
+
+Dynamics = Literal["learned", "rules"]
 
 
 class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
     """openScope as learned from recordings; actions and observations as in the real game."""
 
-    def __init__(self, params: EnvParams, sample: bool = True):
-        """`sample` draws the network's outputs; False takes the most likely (for fidelity)."""
+    def __init__(self, params: EnvParams, sample: bool = True, dynamics: Dynamics = "learned"):
+        """`sample` draws the network's outputs; False takes the most likely (for fidelity).
+
+        `dynamics` "rules" moves aircraft by wm.state.rules instead of the network. Raises ValueError for
+        others.
+        """
+        if dynamics not in get_args(Dynamics):
+            raise ValueError(f"dynamics is {dynamics!r}, must be one of {', '.join(get_args(Dynamics))}")
         self._params = params
         self._sample = sample
+        self._dynamics = dynamics
 
     @property
     def name(self) -> str:
@@ -70,15 +80,10 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         airport = self._airport(params, state.airport_id)
         before = state.scene.traffic
         scene = state.scene.replace(traffic=commands.apply(before, action, airport))
-        columns = features.dynamics_features(scene, airport)
-        stacked = features.stack_features(columns, jnp.bfloat16)
-        outputs = network.predict(params.weights, state.member, stacked)
-        u = network.probe_disagreement(
-            params.weights, state.member, stacked, outputs, before.valid, state.time
-        )
-
-        decision = transition.decide(outputs, scene.traffic, key_draw if self._sample else None)
-        after, sub, events, removed = transition.transition(scene, decision, airport)
+        if self._dynamics == "rules":
+            (after, sub, events, removed), u = rules.step(scene, airport), jnp.zeros((), jnp.float32)
+        else:
+            (after, sub, events, removed), u = self._learned(params, state, scene, airport, key_draw)
         remaining_s = (params.max_steps_in_episode - state.time - 1) * tr.STEP_S
         left = after.traffic.replace(valid=after.traffic.valid & ~removed)
         terms, metrics, ledger = reward.step_reward(
@@ -112,6 +117,17 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         obs = observe.observe(after, airport)
         obs, new = self._apply_transition_gradient_policy(obs, new)
         return obs, new, sum(terms.values()), self.is_terminated(new, params), info
+
+    def _learned(self, params: EnvParams, state: EnvState, scene, airport: Airport, key):
+        """What the network makes of a scene `[N]`: (what `transition` returns, disagreement)."""
+        columns = features.dynamics_features(scene, airport)
+        stacked = features.stack_features(columns, jnp.bfloat16)
+        outputs = network.predict(params.weights, state.member, stacked)
+        u = network.probe_disagreement(
+            params.weights, state.member, stacked, outputs, scene.traffic.valid, state.time
+        )
+        decision = transition.decide(outputs, scene.traffic, key if self._sample else None)
+        return transition.transition(scene, decision, airport), u
 
     def observe(self, key, state: EnvState, action, params: EnvParams):
         """The observation of a state; `key` and `action` do not matter."""

@@ -19,7 +19,7 @@ from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.recording import Recording
 from wm.sector.traffic import STEP_S, Scene, in_play
-from wm.state import features, transition
+from wm.state import features, rules, transition
 from wm.state import network as net
 from wm.state import spawn as sp
 
@@ -103,17 +103,25 @@ def model_step(weights, airport: Airport, scene: Scene, action, key=None):
     return after.replace(traffic=sp.free_slots(after.traffic, removed)), events
 
 
+def step_by_rules(airport: Airport, scene: Scene, action):
+    """One step of the hand-written rules, without spawns; returns (scene, events)."""
+    scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
+    after, _, events, removed = rules.step(scene, airport)
+    return after.replace(traffic=sp.free_slots(after.traffic, removed)), events
+
+
 @jax.jit
 def imagine(weights, airport: Airport, start: Scene, action):
     """Roll W windows forward; returns (x, y, altitude, in play), `[W, T, N]` each.
 
-    Member m of the ensemble plays the m-th block of windows.
+    Member m of the ensemble plays the m-th block of windows. Without weights, the hand-written rules do.
     """
     t = start.traffic
     start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
+    one = partial(step_by_rules, airport) if weights is None else partial(model_step, weights, airport)
 
     def step(scene, action):
-        after, _ = jax.vmap(partial(model_step, weights, airport))(scene, action)
+        after, _ = jax.vmap(one)(scene, action)
         t = after.traffic
         return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
 
@@ -165,13 +173,20 @@ def select(windows: Windows, chosen) -> Windows:
 
 
 def evaluate(weights, airport: Airport, recordings: list[Recording], stride: int = 30) -> dict:
-    """Fidelity at every horizon of model and constant velocity: of commanded, of all, and by situation."""
+    """Fidelity at every horizon of commanded aircraft, of all, and by situation.
+
+    Of the model, of the hand-written rules, and of aircraft that fly straight on.
+    """
     report = {}
     members = jax.tree.leaves(weights)[0].shape[0]
     windows = cut_windows(recordings, round(max(HORIZONS_S) / STEP_S), stride)
     windows = select(windows, slice(len(windows.action) // members * members))
-    model = imagine(weights, airport, windows.start, windows.action)
-    for name, tracks in (("model", model), ("constant_velocity", constant_velocity(windows))):
+    played = {
+        "model": imagine(weights, airport, windows.start, windows.action),
+        "rules": imagine(None, airport, windows.start, windows.action),
+        "constant_velocity": constant_velocity(windows),
+    }
+    for name, tracks in played.items():
         for seconds in HORIZONS_S:
             steps = round(seconds / STEP_S)
             error = errors_nm(windows, tracks, steps)

@@ -1,8 +1,8 @@
 """What a model foresees: events within a minute, commands, spawns, and whether it knows where it errs.
 
-Everything starts from recorded states under the recorded commands, without new spawns. A chance is the share of
-plays, each with a member of its own and drawn outcomes, in which the event happens. Letters: W windows, R
-recordings, T steps, N aircraft, D x N their pairs (wm.sector.pairs), P plays, M members, S streams.
+Everything starts from recorded states under the recorded commands, without new spawns. A chance is the share
+of plays, each with one member and drawn outcomes, in which the event happens. Letters: W windows, T steps,
+N aircraft, D x N their pairs (wm.sector.pairs), P plays, M members, S streams.
 """
 
 import dataclasses
@@ -247,7 +247,5 @@ def imagined_spawns(hazard, airport: Airport, traffic_rate, since_s, steps: int,
 
 def gaps(spawned: np.ndarray, interval_s: np.ndarray) -> np.ndarray:
     """Times between successive spawns of each stream `[T, S]`, as shares of its mean interval `[S]`."""
-    each = [
-        np.diff(np.flatnonzero(column)) * STEP_S / mean for column, mean in zip(spawned.T, interval_s, strict=True)
-    ]
-    return np.concatenate(each)
+    columns = zip(spawned.T, interval_s, strict=True)
+    return np.concatenate([np.diff(np.flatnonzero(column)) * STEP_S / mean for column, mean in columns])

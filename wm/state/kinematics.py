@@ -254,7 +254,7 @@ def _accelerate(t: Traffic, target_kt, grounded):
     return t.speed_kt + jnp.clip(target_kt - t.speed_kt, -slower, faster)
 
 
-def _frame(t: Traffic, g: Guidance, frame, around: Surroundings, air: Air) -> dict:
+def move(t: Traffic, g: Guidance, frame, around: Surroundings, air: Air) -> dict:
     """The MOVING columns of traffic `t` one frame later."""
     grounded = on_ground(t, air, around.course.elevation_ft)
     east, north = wind_at(t.altitude_ft, air)
@@ -311,7 +311,7 @@ def _next_frame(moving: dict, constants: tuple, frame):
     """Body of the loop over frames: (MOVING columns after it, those the sub-steps show)."""
     start, g, around, air = constants
     t = start.replace(**moving, **_sequenced(start, g, frame))
-    moving = _frame(t, g, frame, around.at(frame >= g.leg_frame), air)
+    moving = move(t, g, frame, around.at(frame >= g.leg_frame), air)
     return moving, {name: moving[name] for name in RECORDED}
 
 

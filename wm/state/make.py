@@ -5,19 +5,22 @@ import numpy as np
 
 from wm.sector import traffic as tr
 from wm.state.bundle import load_bundle
-from wm.state.env import OpenScopeWorldModel
+from wm.state.env import Dynamics, OpenScopeWorldModel
 from wm.state.params import EnvParams
 
 
-def make(checkpoint=None, airport=None, sample: bool = True, **overrides) -> OpenScopeWorldModel:
+def make(
+    checkpoint=None, airport=None, sample: bool = True, dynamics: Dynamics = "learned", **overrides
+) -> OpenScopeWorldModel:
     """Build the environment from a world-model checkpoint; None loads the packaged one.
 
-    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `overrides`
-    replace fields of EnvParams by name. Raises CheckpointError for a bad checkpoint, ValueError
-    where no recorded state lies before the time limit.
+    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `dynamics` "rules" moves
+    aircraft by hand-written rules instead of the network. `overrides` replace fields of EnvParams by name.
+    Raises CheckpointError for a bad checkpoint, ValueError for other dynamics and where no recorded
+    state lies before the time limit.
     """
     params = load_bundle(checkpoint, airport).replace(**overrides)
-    return OpenScopeWorldModel(_before_the_limit(params), sample)
+    return OpenScopeWorldModel(_before_the_limit(params), sample, dynamics)
 
 
 def _before_the_limit(params: EnvParams) -> EnvParams:

@@ -69,17 +69,31 @@ def decide(outputs: dict[str, jax.Array], t: Traffic, key=None) -> Decision:
     )
 
 
+@struct.dataclass
+class Changes:
+    """What happened in a step besides movement, `[N]` each (events `[N, E]` bool)."""
+
+    leg_frame: jax.Array  # int32 frame on which the route advanced; K for never
+    phase: jax.Array  # int32 after the step
+    phase_frame: jax.Array  # int32 frame on which it began; K for never
+    fate: jax.Array  # int32 index into FATES
+    events: jax.Array  # those that fate and collisions do not tell
+
+
+def missed_approach_ft(altitude_ft, field_ft):
+    """Altitude (ft) that the game assigns in a missed approach, from the present one and the runway's."""
+    lowest = jnp.ceil((field_ft + 2000.0) / 1000.0)
+    return jnp.maximum(lowest, jnp.floor(altitude_ft / 1000.0)) * 1000.0
+
+
 def _write_panel(before: Traffic, t: Traffic, d: Decision, airport: Airport) -> Traffic:
     """Modes the network chose, and the values the game writes with a mode that it changes itself."""
     to_hold = (d.heading_mode == tr.MODE_HOLD) & (before.heading_mode != tr.MODE_HOLD)
     missed = (before.altitude_mode == tr.ALTITUDE_APPROACH) & (d.altitude_mode == tr.MODE_HOLD)
     takeoff = (before.altitude_mode == tr.MODE_OFF) & (d.altitude_mode != tr.MODE_OFF)
     field = airport.runway_elevation_ft[jnp.maximum(t.runway, 0)]
-    missed_ft = jnp.maximum(
-        jnp.ceil((field + 2000.0) / 1000.0), jnp.floor(t.altitude_ft / 1000.0)
-    ) * 1000.0
     route = jnp.maximum(t.route, 0)
-    altitude = jnp.where(missed, missed_ft, t.assigned_altitude_ft)
+    altitude = jnp.where(missed, missed_approach_ft(t.altitude_ft, field), t.assigned_altitude_ft)
     unassigned = t.assigned_altitude_ft < 0
     altitude = jnp.where(takeoff & unassigned, airport.route_initial_ft[route], altitude)
     speed = jnp.where(
@@ -97,12 +111,12 @@ def _write_panel(before: Traffic, t: Traffic, d: Decision, airport: Airport) -> 
     )
 
 
-def _clocks(before: Traffic, t: Traffic, d: Decision) -> Traffic:
+def _clocks(before: Traffic, t: Traffic, changes: Changes) -> Traffic:
     """Advance every clock by one step; a change within the step restarts its clock there."""
-    phase_frame = d.guidance.phase_frame
+    phase_frame = changes.phase_frame
     since_change, changed = (NEVER - phase_frame) * FRAME_S, phase_frame < NEVER
-    took_off = changed & (d.guidance.phase == tr.TAKEOFF)
-    contact = d.fate == CONTACT
+    took_off = changed & (changes.phase == tr.TAKEOFF)
+    contact = changes.fate == CONTACT
     return t.replace(
         since_spawn_s=before.since_spawn_s + STEP_S,
         since_phase_s=jnp.where(changed, since_change, before.since_phase_s + STEP_S),
@@ -117,8 +131,8 @@ def _clocks(before: Traffic, t: Traffic, d: Decision) -> Traffic:
             jnp.where(contact, 0.0, before.since_contact_s),
         ),
         phase_change_frame=jnp.where(changed, phase_frame, -1),
-        leg_change_frame=jnp.where(d.guidance.leg_frame < NEVER, d.guidance.leg_frame, -1),
-        controllable=(before.controllable | contact) & (d.fate <= CONTACT),
+        leg_change_frame=jnp.where(changes.leg_frame < NEVER, changes.leg_frame, -1),
+        controllable=(before.controllable | contact) & (changes.fate <= CONTACT),
     )
 
 
@@ -173,15 +187,25 @@ def transition(scene: Scene, decision: Decision, airport: Airport):
     Returns (scene after, before removals; sub-steps; events `[N, E]` bool; removed `[N]` bool).
     The caller frees the removed slots once the reward has been computed on them.
     """
+    guidance = decision.guidance
+    moved, sub = kn.advance(scene, guidance, airport)
+    panel = _write_panel(scene.traffic, moved.traffic, decision, airport)
+    changes = Changes(
+        guidance.leg_frame, guidance.phase, guidance.phase_frame, decision.fate, decision.events
+    )
+    return conclude(scene, moved.replace(traffic=panel), sub, changes, airport)
+
+
+def conclude(scene: Scene, moved: Scene, sub: tr.SubSteps, changes: Changes, airport: Airport):
+    """Clocks, queues, collisions and events of a step that moved a scene; returns as `transition` does."""
     before = scene.traffic
-    decision = decision.replace(fate=jnp.where(before.valid, decision.fate, STAY))
-    moved, sub = kn.advance(scene, decision.guidance, airport)
-    t = _clocks(before, _write_panel(before, moved.traffic, decision, airport), decision)
+    changes = changes.replace(fate=jnp.where(before.valid, changes.fate, STAY))
+    t = _clocks(before, moved.traffic, changes)
     queue, runways = _runways(scene, t, airport)
     since_spawn_s = scene.since_spawn_s + jnp.where(scene.since_spawn_s >= 0, STEP_S, 0.0)
     hit = collisions(sub) & before.valid & ~kn.on_ground(t, airport)
-    fate = jnp.where(hit, LOST, decision.fate)
-    drawn = decision.events & before.valid[:, None]
+    fate = jnp.where(hit, LOST, changes.fate)
+    drawn = changes.events & before.valid[:, None]
     events = {name: drawn[:, i] for i, name in enumerate(EVENT_NAMES)}
     events |= {name: fate == code for code, name in FATE_EVENTS.items()} | {"COLLISION": hit}
     events = jnp.stack([events[name] for name in EVENT_NAMES], axis=-1)

@@ -1,4 +1,4 @@
-"""Foresight: scores by hand, recorded windows with known events, and a model asked about its own recording."""
+"""Foresight: scores by hand, windows with known events, a model asked about its own recording."""
 
 import dataclasses
 
