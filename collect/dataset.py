@@ -46,7 +46,9 @@ def load(
             builder = open_directory(directory)
             for path in shards(directory):
                 for record in read_records(path):
-                    yield _episode(parse_record(record, builder), str(path), use, columns)
+                    example = parse_record(record, builder)
+                    check_seed(int(example["episode_metadata"]["seed"]), use, str(path))
+                    yield recording_of(example, str(path), columns)
 
 
 def check_seed(seed: int, use: str, where: str) -> None:
@@ -57,11 +59,13 @@ def check_seed(seed: int, use: str, where: str) -> None:
         raise DataError(f"{where} has seed {seed}, kept for {owner}; {use} takes {low} to {high - 1}")
 
 
-def _episode(example: dict, where: str, use: str, columns: int | None) -> Recording:
+def recording_of(example: dict, where: str, columns: int | None = None) -> Recording:
+    """The episode of one record (collect.store.parse_record) read at `where`, whatever its seed is kept for.
+
+    Raises DataError as `load` does.
+    """
     meta, steps = example["episode_metadata"], example["steps"]
     observation = steps["observation"]
-    seed = int(meta["seed"])
-    check_seed(seed, use, where)
     if int(meta["schema_version"]) > tr.SCHEMA_VERSION:
         raise DataError(
             f"{where} has schema {meta['schema_version']}, this code {tr.SCHEMA_VERSION}: update it"
@@ -85,7 +89,7 @@ def _episode(example: dict, where: str, use: str, columns: int | None) -> Record
     raw_events, slot_action = steps["events"][:-1], steps["action"][:-1]
     return Recording(
         icao=_text(meta["airport"]),
-        seed=seed,
+        seed=int(meta["seed"]),
         policy=about["policy"],
         scene=scene,
         action=by_column(slot_action, slots[:-1]),

@@ -1,26 +1,33 @@
-"""Pack recordings into one small file per episode to move them, unpack them again, or make videos of them.
+"""Recordings for other machines and other programs: packed, filmed, as tracks, scenarios and maps.
 
     python -m launch.export pack --data runs/recordings/seed --out runs/packed
     python -m launch.export unpack --data runs/packed --out runs/recordings/seed      # on the other machine
     python -m launch.export video --data runs/recordings/seed --out runs/videos
+    python -m launch.export tracks --data runs/recordings --out runs/tracks           # --format csv; traffic
+    python -m launch.export scenario --data runs/recordings --out runs/scenarios      # BlueSky
+    python -m launch.export map --data runs/recordings --out runs/maps                # GeoJSON
 
-Packing keeps the whole state and every pixel (collect/export.py). What is there already is skipped.
+Packing keeps the whole state and every pixel (collect/export.py). Tracks (collect/tracks.py) and scenarios
+(collect/scenario.py) are also made of imagined hours: --imagine expert. What is there already is skipped.
 """
 
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from collect import export, store
+from collect import dataset, export, geojson, scenario, store, tracks
 from collect.store import DataError
 from configs import cli
-from configs.data import Pack, Unpack, Video
+from configs.data import Flown, Map, Pack, Scenario, Tracks, Unpack, Video
 from launch.shared import runs
+from wm.store.checkpoints import CheckpointError
+from wm.store.provenance import write_json
 
 
 def examples(data: Path) -> Iterator[tuple[str, dict]]:
@@ -140,13 +147,81 @@ def write_video(path: Path, pngs: Iterator[bytes], frames_per_s: int) -> None:
         part.unlink(missing_ok=True)
 
 
-COMMANDS = {Pack: pack, Unpack: unpack, Video: video}
+def stored(data: Path) -> Iterator[tuple[str, dict]]:
+    """Every episode of a folder of packed episodes, or every recorded one below `data`, with its name."""
+    packed = export.find(data)
+    if not packed:
+        yield from examples(data)
+    for path in packed:
+        example = export.read(path)
+        yield name_of(example["episode_metadata"]), example
+
+
+def write_tracks(config: Tracks) -> str:
+    """Write the missing tracks; returns what was done."""
+
+    def write(episode, path: Path):
+        columns = tracks.columns(episode.scene, episode.static, episode.callsigns)
+        tracks.WRITERS[config.format](columns, path)
+
+    return f"tracks of {write_missing(config, config.format, write)} episodes in {config.out}"
+
+
+def write_scenarios(config: Scenario) -> str:
+    """Write the missing scenarios; returns what was done."""
+
+    def write(episode, path: Path):
+        text = scenario.text(episode.scene, episode.static, episode.routes, episode.callsigns)
+        path.write_text(text, encoding="utf-8")
+
+    return f"{write_missing(config, 'scn', write)} scenarios in {config.out}"
+
+
+def write_missing(config: Flown, suffix: str, write: Callable[[Any, Path], None]) -> int:
+    """Call `write(episode, path)` for every episode without a file; returns how many there are."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for name, example in runs.track(stored(config.data), "episode"):
+        path = config.out / f"{name}{imagined_name(config.imagine)}.{suffix}"
+        if not path.exists():
+            episode = dataset.recording_of(example, name)
+            if config.imagine is not None:
+                from launch.shared import imagined  # the model and its compiler, for imagined hours alone
+
+                episode = imagined.instead_of(episode, config.imagine, config.checkpoint)
+            part = path.with_name(f".{path.name}.part")
+            write(episode, part)
+            part.replace(path)
+        count += 1
+    return count
+
+
+def imagined_name(policy: str | None) -> str:
+    """What tells the file of an imagined hour from that of the recorded one."""
+    return "" if policy is None else f"-imagined-{Path(policy).name.replace(':', '-')}"
+
+
+def write_maps(config: Map) -> str:
+    """Write a map of every airport; returns what was done."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    places: dict[str, tuple[dict, list]] = {}
+    for _, example in runs.track(stored(config.data), "episode"):
+        static, routes = (json.loads(example["episode_metadata"][name]) for name in ("static", "routes"))
+        places.setdefault(static["icao"], (static, []))[1].extend(routes)
+    for icao, (static, routes) in places.items():
+        write_json(config.out / f"{icao}.geojson", geojson.airport_map(static, routes))
+    return f"maps of {', '.join(places)} in {config.out}"
+
+
+COMMANDS = {
+    Pack: pack, Unpack: unpack, Video: video, Tracks: write_tracks, Scenario: write_scenarios, Map: write_maps,
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Pack, unpack or make videos, or say in one line why not."""
-    config = cli.parse(Pack | Unpack | Video, argv)
-    with runs.one_line_errors(DataError, ValueError, OSError):
+    """Export, or say in one line why not."""
+    config = cli.parse(Pack | Unpack | Video | Tracks | Scenario | Map, argv)
+    with runs.one_line_errors(DataError, CheckpointError, ValueError, OSError):
         print(COMMANDS[type(config)](config))
 
 

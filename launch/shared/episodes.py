@@ -238,17 +238,9 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
 def model_world(config: EvaluationConfig) -> World:
     """The world model of config.checkpoint at one airport, from cold starts, whole hours.
 
-    Raises EvaluationError where it doesn't know the airport or has no cold start there, CheckpointError where
-    there is no model.
+    Raises as `model_params` does.
     """
-    directory = bundle.PACKAGED if config.checkpoint is None else config.checkpoint
-    known = checkpoints.load_config(directory).get("training", {}).get("airports", ())
-    if config.airport not in known:
-        raise EvaluationError(
-            f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
-            f"not {config.airport!r}: choose one of its airports or train it on that one"
-        )
-    params = cold_starts(_load(directory), known.index(config.airport), config)
+    params, directory = model_params(config), directory_of(config)
     step = checkpoints.latest_step(directory)
     manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
@@ -256,6 +248,27 @@ def model_world(config: EvaluationConfig) -> World:
     return World(
         "imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given)
     )
+
+
+def directory_of(config: EvaluationConfig) -> Path:
+    """Where the world model lies."""
+    return bundle.PACKAGED if config.checkpoint is None else config.checkpoint
+
+
+def model_params(config: EvaluationConfig):
+    """EnvParams of the world model of config.checkpoint at config.airport, from cold starts.
+
+    Raises EvaluationError where it doesn't know the airport or has no cold start there, CheckpointError where
+    there is no model.
+    """
+    directory = directory_of(config)
+    known = checkpoints.load_config(directory).get("training", {}).get("airports", ())
+    if config.airport not in known:
+        raise EvaluationError(
+            f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
+            f"not {config.airport!r}: choose one of its airports or train it on that one"
+        )
+    return cold_starts(_load(directory), known.index(config.airport), config)
 
 
 def cold_starts(params, airport_id: int, config: EvaluationConfig):
