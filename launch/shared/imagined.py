@@ -66,9 +66,7 @@ def _game(policy: str, slots: int) -> tuple[Player, evaluate.Rollout]:
     """A policy and its play in the model, compiled once."""
     player = players.make(policy, slots)
     look = lambda _, state: state.scene  # noqa: E731
-    return player, evaluate.rollout(
-        simulator.OpenScopeWorldModel(None), player.policy, look, episodes.CHUNK
-    )
+    return player, evaluate.rollout(simulator.OpenScopeWorldModel(None), player.policy, look, episodes.CHUNK)
 
 
 def routes_of(airport: Airport) -> list[dict[str, Any]]:
