@@ -107,10 +107,8 @@ def _vertical(row: dict, told: dict) -> Iterator[tuple[str, ...]]:
     """Commands that climb, descend and change speed."""
     altitude = f"{round(row['target_altitude_ft'] / ALTITUDE_STEP_FT) * ALTITUDE_STEP_FT:.0f}"
     if _news(told, "ALT", altitude):
-        climbs = row["target_altitude_ft"] > row["altitude_ft"]
-        rate = (row["climb_fpm"] if climbs else row["descent_fpm"]) * (
-            1 if row["expedite"] else tr.TYPICAL_RATE
-        )
+        fastest = row["climb_fpm" if row["target_altitude_ft"] > row["altitude_ft"] else "descent_fpm"]
+        rate = fastest if row["expedite"] else tr.TYPICAL_RATE * fastest
         yield "ALT", altitude, f"{rate:.0f}"
     speed = f"{row['target_speed_kt']:.0f}"
     if _news(told, "SPD", speed):
@@ -134,6 +132,5 @@ def _wind(scene: Scene, static: dict) -> str:
     speed, ground = float(scene.wind_speed_kt[0]), static["elevation_ft"]
     top = speed * (1.0 + (WIND_TOP_FT - ground) * WIND_PER_FT)
     place = ",".join(_place({"x_nm": 0.0, "y_nm": 0.0}, static))
-    return (
-        f"WIND {place},{ground:.0f},{comes_from:.0f},{speed:.1f},{WIND_TOP_FT:.0f},{comes_from:.0f},{top:.1f}"
-    )
+    levels = ((ground, speed), (WIND_TOP_FT, top))
+    return f"WIND {place}" + "".join(f",{level:.0f},{comes_from:.0f},{wind:.1f}" for level, wind in levels)

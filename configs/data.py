@@ -1,4 +1,4 @@
-"""Reading recordings: whether they are whole, what they hold, moving and filming them, other programs' formats.
+"""Reading recordings: whether they are whole, what they hold, moving and filming them, exporting them.
 
     python -m launch.validate --data runs/recordings
     python -m launch.coverage --data runs/recordings
@@ -78,8 +78,8 @@ class Flown:
     """A directory of recordings or of packed episodes, or one above some recordings."""
     out: Path
     imagine: str | None = None
-    """A policy as in launch.eval_policy. Of each episode the hour is exported that it plays in the world model
-    instead, at the same airport, with the same seed, length, traffic and wind."""
+    """A policy as in launch.eval_policy. Instead of each episode, the one is exported that it plays in the
+    world model at the same airport, with the same seed, length, traffic and wind."""
     checkpoint: Path | None = None
     """World model of --imagine; the packaged one if left out."""
 

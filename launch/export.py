@@ -214,8 +214,13 @@ def write_maps(config: Map) -> str:
 
 
 COMMANDS = {
-    Pack: pack, Unpack: unpack, Video: video, Tracks: write_tracks, Scenario: write_scenarios, Map: write_maps,
-}  # fmt: skip
+    Pack: pack,
+    Unpack: unpack,
+    Video: video,
+    Tracks: write_tracks,
+    Scenario: write_scenarios,
+    Map: write_maps,
+}
 
 
 def main(argv: list[str] | None = None) -> None:

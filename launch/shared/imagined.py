@@ -40,23 +40,24 @@ def instead_of(recorded: Recording, policy: str, checkpoint: Path | None = None)
         wind=key["wind"] and Wind(*key["wind"]), minutes=math.ceil(key["episode_s"] / 60.0),
         slots=SLOTS.get(recorded.icao, 32), checkpoint=checkpoint,
     )  # fmt: skip
+    player, game = _game(policy, config.slots)
     try:
         params = episodes.model_params(config)
     except episodes.EvaluationError as error:
         raise ValueError(str(error)) from error
     airport = jax.tree.map(lambda x: np.asarray(x[params.rows.airport_id[0]]), params.airports)
     steps = round(key["episode_s"] / tr.STEP_S)
-    scene = jax.tree.map(lambda x: x[: steps + 1], _scenes(params, config, recorded.seed))
+    scenes = _scenes(game, params, player.params, recorded.seed, config.minutes)
+    scene = jax.tree.map(lambda x: x[: steps + 1], scenes)
     return Hour(scene, recorded.static, routes_of(airport))
 
 
-def _scenes(params, config: EvaluationConfig, seed: int) -> Scene:
+def _scenes(game: evaluate.Rollout, params, player_params, seed: int, minutes: int) -> Scene:
     """The scenes of one episode, numpy leaves `[T + 1, ...]`."""
-    player, game = _game(config.policies[0], config.slots)
     carry, first = game.start(params, jax.random.key(seed)[None])
     parts = [first]
-    for _ in range(config.minutes):
-        carry, trace = game.advance(params, player.params, carry)
+    for _ in range(minutes):
+        carry, trace = game.advance(params, player_params, carry)
         parts.append(jax.tree.map(lambda x: np.asarray(x)[:, 0], trace.tracks))
     return jax.tree.map(lambda one, *rest: np.concatenate([np.asarray(one), *rest]), *parts)
 
@@ -65,12 +66,12 @@ def _scenes(params, config: EvaluationConfig, seed: int) -> Scene:
 def _game(policy: str, slots: int) -> tuple[Player, evaluate.Rollout]:
     """A policy and its play in the model, compiled once."""
     player = players.make(policy, slots)
-    look = lambda _, state: state.scene  # noqa: E731
-    return player, evaluate.rollout(simulator.OpenScopeWorldModel(None), player.policy, look, episodes.CHUNK)
+    env = simulator.OpenScopeWorldModel(None)
+    return player, evaluate.rollout(env, player.policy, lambda _, state: state.scene, episodes.CHUNK)
 
 
 def routes_of(airport: Airport) -> list[dict[str, Any]]:
-    """The routes of an airport's table (numpy leaves) as recordings hold them, as far as exports read them."""
+    """The routes of an airport's table (numpy leaves), as much of a recording's as exports read."""
     found = []
     for xy, vector, legs in zip(
         airport.route_xy_nm, airport.route_vector_rad, airport.route_legs, strict=True

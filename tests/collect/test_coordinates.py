@@ -1,4 +1,4 @@
-"""Positions in the plane and on the globe, against the game's own airport file and against hand computation."""
+"""Positions in the plane and on the globe, against the game's own airport file and by hand."""
 
 import numpy as np
 import pytest

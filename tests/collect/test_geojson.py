@@ -1,6 +1,7 @@
 """The map of an airport is GeoJSON as RFC 7946 wants it."""
 
 import json
+from itertools import pairwise
 
 import flown
 import numpy as np
@@ -24,7 +25,7 @@ def of(features: list[dict], kind: str) -> list[dict]:
 
 def turns_left(ring: list[list[float]]) -> bool:
     """Whether a ring runs counterclockwise: the sum over its edges of (x2 - x1)(y2 + y1) is negative."""
-    return sum((b[0] - a[0]) * (b[1] + a[1]) for a, b in zip(ring, ring[1:], strict=False)) < 0
+    return sum((b[0] - a[0]) * (b[1] + a[1]) for a, b in pairwise(ring)) < 0
 
 
 def test_every_feature_has_geometry_and_properties(features):

@@ -50,7 +50,8 @@ def of(lines, acid: str) -> list[tuple[float, str, list[str]]]:
 def test_an_arrival_follows_its_route_until_it_gets_a_heading(lines):
     told = of(lines, "SWA12")
     assert [(seconds, command) for seconds, command, _ in told] == [
-        (0.0, "CRE"), (0.0, "ADDWPT"), (0.0, "ADDWPT"), (0.0, "ALT"), (0.0, "SPD"), (10.0, "HDG"), (20.0, "DEL"),
+        (0.0, "CRE"), (0.0, "ADDWPT"), (0.0, "ADDWPT"), (0.0, "ALT"), (0.0, "SPD"),
+        (10.0, "HDG"), (20.0, "DEL"),
     ]  # fmt: skip
     create, first, second, altitude, speed, heading, _ = (rest for *_, rest in told)
     # KABQ lies at 35.038917; 20 sin 8.8 = 3.0597 nm less are 34.987956.
