@@ -28,6 +28,7 @@ NAMES = {
     "global feature": list(GLOBAL_FEATURES),
     "output": list(OUTPUTS),
 }
+SHIPPED = Path(__file__).parent / "data" / "default"  # the controller that comes with the project
 SECTOR_COUNTS = {what: len(NAMES[what]) for what in ("aircraft feature", "global feature")}
 
 
@@ -105,6 +106,25 @@ def load_policy(
     network, shapes = load_network(directory, step)
     abstract = jax.eval_shape(lambda key: init_params(network, key, shapes), jax.random.key(0))
     return as_policy(network, greedy), checkpoints.restore(directory, abstract, step)
+
+
+def load_controller(name_or_folder: Path | str | None = None) -> Callable[[dict], jax.Array]:
+    """A saved controller as one function of a sector's observation `[...]`; see rl.load.
+
+    Raises CheckpointError as `load_policy` does, and for a controller of something other than sectors.
+    """
+    folder = SHIPPED if name_or_folder in (None, "shipped") else folder_of(name_or_folder)
+    if _counts(load_network(folder)[1]) != SECTOR_COUNTS:
+        raise CheckpointError(f"{folder} holds another environment's controller, not one of openScope's")
+    policy, params = load_policy(folder)
+    act = jax.jit(lambda params, seen: policy.act(params, (), seen, None)[0])  # no memory, nothing is drawn
+    return jax.tree_util.Partial(act, params)
+
+
+def folder_of(run: Path | str) -> Path:
+    """The policy folder of a training run; a folder without one is taken to be it."""
+    policy = Path(run) / "policy"
+    return policy if policy.is_dir() else Path(run)
 
 
 def load_network(directory: Path | str, step: int | None = None) -> tuple[nn.Module, Any]:

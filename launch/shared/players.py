@@ -15,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from launch.shared import sources
+from rl import policy as saved
 from rl import scripted
 from rl.dangerous import DangerousParams, dangerous
 from rl.expert import ExpertParams, expert
-from rl.policy import Policy, load_policy
+from rl.policy import SHIPPED, Policy
 from wm.store import checkpoints
-from wm.store.provenance import ROOT
 
-SHIPPED = ROOT / "rl" / "data" / "default"  # the controller that comes with the project
 RANDOM_NOOP_SHARE = 0.5  # of the decisions in recordings: commands every 10 s in the mean
 PERTURBED_EPSILON = 0.1
 SLOTS_AT_ONCE = 8  # a policy is compiled for every multiple of it that comes into use
@@ -148,7 +147,7 @@ def make(given: str, slots: int) -> Player:
         kind = SlotwisePlayer if "rl.expert" in chosen.modules else Player
         return kind(figures, *chosen.make(slots, *shares), chosen.modules, given)
     folder = folder_of(given)
-    policy, params = load_policy(folder)
+    policy, params = saved.load_policy(folder)
     about = json.dumps(checkpoints.load_config(folder), sort_keys=True)
     return Player("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
 
@@ -174,7 +173,7 @@ def folder_of(given: str) -> Path:
     if not folder.is_dir():
         known = ", ".join((*SCRIPTED, "shipped"))
         raise ValueError(f"policy {given!r} must be one of {known} or a trained policy's folder")
-    return folder / "policy" if (folder / "policy").is_dir() else folder
+    return saved.folder_of(folder)
 
 
 def _hash(params: Any) -> str:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import rl
+import tests.wm.scenes as scenes
 import wm
 from configs.ppo import NetworkConfig
 from rl.networks import HEADS, OUTPUTS, SetNetwork
 from rl.policy import NAMES, describe, load_policy
+from tests.rl.acting import observed
 from tests.rl.toys import Sector
 from wm.store.checkpoints import CheckpointError
 from wm.store.manifest import write_manifest
@@ -63,6 +65,10 @@ def narrower(config):
     return without_names(config) | {"observation": {**config["observation"], "aircraft": aircraft}}
 
 
+def flat(config):
+    return without_names(config) | {"choices": [2], "observation": {"shape": [3], "dtype": "float32"}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -79,6 +85,30 @@ def test_what_is_no_controller_of_this_program_is_refused_in_one_line(tmp_path, 
     with pytest.raises(CheckpointError, match=message) as refused:
         load_policy(altered(tmp_path / "policy", change))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (narrower, "it has 80 columns called aircraft feature, this program has 81"),
+        (flat, "policy holds another environment's controller, not one of openScope's"),
+    ],
+)
+def test_a_controller_of_other_observations_is_not_loaded_to_act(tmp_path, change, message):
+    run = tmp_path / "run"
+    altered(run / "policy", change)
+    with pytest.raises(CheckpointError, match=message) as refused:
+        rl.load(run)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("slots", [8, 64])
+def test_a_controller_acts_in_sectors_of_other_sizes(slots):
+    traffic = scenes.traffic(slots, x_nm=[12.0, -9.0], y_nm=[3.0, 8.0], altitude_ft=[9000.0, 12000.0])
+    observation = observed(traffic)
+    action = np.asarray(rl.load()(observation))
+    assert action.shape == (5,)
+    assert observation["action_mask"]["aircraft"][action[0]]
 
 
 def test_a_world_model_is_no_controller():

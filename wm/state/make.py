@@ -1,5 +1,7 @@
 """Making the environment from a checkpoint, by name or by hand."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
@@ -21,6 +23,12 @@ def make(
     """
     params = load_bundle(checkpoint, airport).replace(**overrides)
     return OpenScopeWorldModel(_before_the_limit(params), sample, dynamics)
+
+
+def folder_of(run: Path | str) -> Path:
+    """The model folder of a training run; a folder without one is taken to be it."""
+    model = Path(run) / "model"
+    return model if model.is_dir() else Path(run)
 
 
 def _before_the_limit(params: EnvParams) -> EnvParams:

@@ -1,0 +1,174 @@
+"""The examples of how this project is used from Python, at most six lines each, run as they stand.
+
+"collect experience under jit" goes on where "act in many sectors" ends.
+"""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import rl
+import wm
+from wm.store.checkpoints import CheckpointError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = {
+    "step the simulator": """
+import jax, wm
+env, params = wm.load()
+observation, state = env.reset(jax.random.key(0), params)
+action = env.action_space(params).sample(jax.random.key(1))
+observation, state, reward, ended, truncated, info = env.step(jax.random.key(2), state, action, params)
+""",
+    "act in many sectors": """
+import jax, rl, wm
+(env, params), controller = wm.load(), rl.load()
+keys = jax.random.split(jax.random.key(3), (2, 8))
+observation, state = jax.vmap(env.reset, (0, None))(keys[0], params)
+step = jax.vmap(env.step, (0, 0, 0, None))
+observation, state, reward, ended, truncated, info = step(keys[1], state, controller(observation), params)
+""",
+    "collect experience under jit": """
+def decide(carry, key):
+    action = controller(carry[0])
+    observation, state, *outcome, _ = step(jax.random.split(key, 8), carry[1], action, params)
+    return (observation, state), (carry[0], action, *outcome)
+rollout = jax.jit(lambda carry, keys: jax.lax.scan(decide, carry, keys))
+last, experience = rollout((observation, state), jax.random.split(jax.random.key(4), 3))
+""",
+    "read the shipped recording": """
+import pathlib, tensorflow_datasets as tfds
+folders = sorted(pathlib.Path("collect/data/shipped/test").glob("worker-*"))
+source = tfds.builder_from_directories(folders).as_data_source("train")
+steps = source[0]["steps"]
+step = next(iter(steps))
+""",
+    "learn outside JAX": """
+import gymnasium, wm
+envs = gymnasium.make_vec("OpenScopeWM-v0", num_envs=8)
+observations, infos = envs.reset(seed=0)
+for _ in range(2):
+    observations, rewards, ended, truncated, infos = envs.step(envs.action_space.sample())
+""",
+    "learn with Stable-Baselines3": """
+import gymnasium, wm
+from gymnasium.wrappers import FlattenObservation
+from stable_baselines3 import PPO
+env = FlattenObservation(gymnasium.make("OpenScopeWM-v0"))
+learner = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu").learn(8)
+""",
+}
+
+
+def run(name: str, before: dict | None = None) -> dict:
+    """The names that an example leaves behind; `before` are those that it begins with."""
+    left = dict(before or {})
+    exec(compile(EXAMPLES[name], name, "exec"), left)
+    return left
+
+
+@pytest.fixture(scope="module")
+def played() -> dict:
+    """What the examples of the controller in JAX leave behind."""
+    return run("collect experience under jit", run("act in many sectors"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_short(name):
+    lines = EXAMPLES[name].strip().splitlines()
+    assert len(lines) <= 6
+    assert all(len(line) <= 110 for line in lines)
+
+
+def test_importing_the_packages_is_cheap():
+    heavy = ("jax", "flax", "gymnax", "gymnasium", "tensorflow_datasets", "numpy")
+    code = f"import sys, rl, wm; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.slow
+def test_the_simulator_steps():
+    left = run("step the simulator")
+    assert not left["ended"]
+    assert left["state"].time.shape == ()
+    assert left["action"].shape == (5,)
+    assert np.isfinite(left["reward"])
+    made, params = wm.load("shipped")
+    assert type(made) is type(left["env"])
+    assert jax.tree.structure(params) == jax.tree.structure(left["params"])
+
+
+@pytest.mark.slow
+def test_the_controller_acts_in_many_sectors(played):
+    assert played["reward"].shape == (8,)
+    observations, actions, rewards, ended, truncated = played["experience"]
+    assert actions.shape == (3, 8, 5)
+    assert rewards.shape == ended.shape == truncated.shape == (3, 8)
+    assert observations["aircraft"].shape[:2] == (3, 8)
+    # Time moves on: no two decisions see the same.
+    assert np.abs(np.diff(observations["aircraft"], axis=0)).max() > 0.0
+
+
+@pytest.mark.slow
+def test_a_batch_one_sector_and_plain_numpy_are_answered_alike(played):
+    """The real game hands over one observation at a time, in NumPy (collect.env)."""
+    controller, seen = played["controller"], jax.tree.map(lambda x: x[1], played["experience"][0])
+    many = np.asarray(controller(seen))
+    assert many.shape == (8, 5)
+    assert many.dtype == np.int32
+    mask = seen["action_mask"]["aircraft"]
+    assert np.all(np.asarray(mask)[np.arange(8), many[:, 0]])  # what it commands may be commanded
+    assert (many[:, 0] < 32).any()  # and it commands somebody
+    alone = [controller(jax.tree.map(lambda x, i=i: np.asarray(x[i]), seen)) for i in range(8)]
+    assert alone[0].shape == (5,)
+    np.testing.assert_array_equal(many, np.stack(alone))
+    as_argument = jax.jit(lambda controller, seen: controller(seen))
+    np.testing.assert_array_equal(many, as_argument(controller, seen))
+
+
+def test_the_shipped_recording_is_read(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    left = run("read the shipped recording")
+    assert len(left["source"]) == 2
+    assert left["step"]["observation"]["traffic"]["x_nm"].shape == (64,)
+    assert left["step"]["is_first"]
+
+
+@pytest.mark.slow
+def test_learners_outside_jax_step_many_sectors():
+    left = run("learn outside JAX")
+    assert left["rewards"].shape == (8,)
+    assert type(left["observations"]["aircraft"]) is np.ndarray
+
+
+@pytest.mark.slow
+def test_stable_baselines3_learns():
+    pytest.importorskip("stable_baselines3", reason="needs stable-baselines3: pip install stable-baselines3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and of the library
+        learner = run("learn with Stable-Baselines3")["learner"]
+    assert learner.num_timesteps == 8
+    assert learner._n_updates == 1
+
+
+@pytest.mark.parametrize(
+    ("load", "folder", "said"),
+    [
+        (rl.load, "tests", "/tests; name a directory that a training command wrote"),
+        (wm.load, "tests", "/tests; name a directory that a training command wrote"),
+        (rl.load, "wm/data/default", "wm/data/default holds no controller but a world model"),
+        (wm.load, "rl/data/default", "not a world model: give the directory that launch.train_wm wrote"),
+    ],
+)
+def test_other_folders_are_refused_in_one_line(load, folder, said, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(CheckpointError) as refused:
+        load(folder)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
