@@ -82,7 +82,7 @@ def test_mistakes_are_said_in_one_line(argv, said, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_imagined_hour_begins_empty_and_flies_the_same_airport(hour, tmp_path):
+def test_an_imagined_hour_is_exported_as_a_recorded_one_is(hour, tmp_path):
     """A minute in place of the hour, so that the model compiles once and plays little."""
     short = tmp_path / "short"
     short.mkdir()
@@ -103,6 +103,12 @@ def test_an_imagined_hour_begins_empty_and_flies_the_same_airport(hour, tmp_path
         moved = np.diff(rows["latitude"].to_numpy()) * 60.0
         assert np.all(np.abs(moved) < 1.0)
     assert np.abs(table["latitude"].to_numpy() - 35.04).max() < 4.0
+    (path,) = exported("scenario", short, tmp_path / "scenarios", "--imagine", "noop")
+    lines = path.read_text().splitlines()
+    created = {line.split(",")[0].split()[1] for line in lines if ">CRE " in line}
+    airborne = table.filter(~np.asarray(table["onground"]))
+    assert created == set(airborne["callsign"].to_pylist())
+    assert any(">ADDWPT " in line for line in lines)
 
 
 @pytest.mark.exports
