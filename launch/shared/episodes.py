@@ -245,9 +245,7 @@ def model_world(config: EvaluationConfig) -> World:
     manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
     identity = hashlib.sha256(manifest + code.encode()).hexdigest()
-    return World(
-        "imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given)
-    )
+    return World("imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given))
 
 
 def directory_of(config: EvaluationConfig) -> Path:
