@@ -31,10 +31,9 @@ from launch.shared.players import Player
 from rl import evaluate
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
-from wm.state import bundle
+from wm.state import bundle, starts
 from wm.state import env as simulator
 from wm.state import params as state_params
-from wm.state import starts
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
 from wm.store.provenance import write_json

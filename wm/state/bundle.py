@@ -27,12 +27,6 @@ from wm.store import checkpoints
 KIND = "world model"
 PACKAGED = Path(__file__).parents[1] / "data" / "default"
 SPAWN_ROWS = 48  # J
-# What an aircraft keeps of itself when a departure that was released at once becomes one that waits.
-OWN = (
-    "category", "route", "stream", "runway", "flight_plan_altitude_ft", "climb_fpm", "descent_fpm",
-    "accelerate_kt_s", "decelerate_kt_s", "minimum_speed_kt", "maximum_speed_kt", "landing_speed_kt",
-    "cruise_speed_kt", "ceiling_ft", "jet", "runway_class",
-)  # fmt: skip
 KNOWN = 0.999  # share of recorded states in which the members agree well enough to go on
 
 
@@ -61,7 +55,6 @@ def spawn_table(recordings: list[Recording], streams: int, key: int = 0) -> Spaw
             for slot in np.flatnonzero(fresh & (t.stream[step] >= 0)):
                 row = jax.tree.map(lambda x, i=step, j=slot: x[i, j], t)
                 found[int(row.stream)].append(row)
-    found = _waiting(found)
     rng = np.random.default_rng(key)
     rows = tr.empty(Traffic, (streams, SPAWN_ROWS), np)
     count = np.zeros(streams, np.int32)
@@ -71,23 +64,6 @@ def spawn_table(recordings: list[Recording], streams: int, key: int = 0) -> Spaw
             for name in tr.schema(Traffic):
                 getattr(rows, name)[stream, j] = getattr(seen[pick], name)
     return SpawnTable(rows=rows, count=count)
-
-
-def _waiting(found: list[list[Traffic]]) -> list[list[Traffic]]:
-    """First sights by stream, in which departures wait.
-
-    Some were released in the step of their spawn, because their runway was free. Where they spawn in the
-    model it may not be, so they stand as others did that waited at the same runway; the tower then decides.
-    """
-    waiting = {int(row.runway): row for seen in found for row in seen if row.phase == tr.WAITING}
-
-    def stands(row: Traffic) -> Traffic:
-        donor = waiting.get(int(row.runway))
-        if row.category != tr.DEPARTURE or row.phase == tr.WAITING or donor is None:
-            return row
-        return donor.replace(**{name: getattr(row, name) for name in OWN})
-
-    return [[stands(row) for row in seen] for seen in found]
 
 
 def reset_scenes(

@@ -14,9 +14,8 @@ from wm.sector.airport import Airport, airspace_margin_nm
 from wm.sector.columns import stack
 from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import FT_PER_NM, Scene, Traffic
+from wm.state.spawn import SEPARATION_FT, TOWER_MARGIN_FT
 
-SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
-TOWER_MARGIN_FT = 2000.0  # what the automatic tower adds
 TAKEOFF_TURN_FT = 400.0  # above the runway, where a take-off ends
 
 

@@ -14,11 +14,12 @@ from wm.sector import approach, geometry
 from wm.sector import traffic as tr
 from wm.sector.airport import FINAL_APPROACH_FIX_NM, Airport, airspace_margin_nm
 from wm.sector.route import current_leg, restrictions
-from wm.sector.traffic import EVENT_NAMES, FRAMES_PER_STEP, FT_PER_NM, Runways, Scene, SubSteps, Traffic
+from wm.sector.traffic import EVENT_NAMES, FRAMES_PER_STEP, Runways, Scene, SubSteps, Traffic
 from wm.sector.wind import air_of
 from wm.state import kinematics as kn
+from wm.state import spawn as sp
 from wm.state import transition
-from wm.state.features import SEPARATION_FT, TAKEOFF_TURN_FT, TOWER_MARGIN_FT
+from wm.state.features import TAKEOFF_TURN_FT
 from wm.state.network import BUST, CONTACT, HANDED_OFF, LANDED, NEVER, OFF_ROUTE, STAY
 
 GLIDEPATH_FT = 100.0  # an approach farther off the glideslope than this is missed
@@ -59,10 +60,7 @@ def _released(t: Traffic, runways: Runways, airport: Airport):
     here, at = jnp.any(same, -1), jnp.argmax(same, -1)
     flown = jnp.hypot(t.x_nm[at] - t.x_nm, t.y_nm[at] - t.y_nm)
     distance = jnp.where(here, flown, runways.last_departure_distance_nm[runway])
-    pair = jnp.where(runways.last_departure_class[runway] == 3, 3, t.runway_class)
-    required = jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
-    grounded = here & kn.on_ground(t, airport)[at]
-    clear = (last < 0) | ((distance * FT_PER_NM >= required) & ~grounded)
+    clear = sp.tower_clears(t, runways, distance, here & kn.on_ground(t, airport)[at])
     return t.valid & (t.phase == tr.WAITING) & (t.queue_position == 0) & clear
 
 

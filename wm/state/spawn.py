@@ -12,9 +12,17 @@ from flax import struct
 
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
-from wm.sector.traffic import STEP_S, Scene, Traffic
+from wm.sector.traffic import FT_PER_NM, STEP_S, Runways, Scene, Traffic
 
 MAX_SPAWNS = 4  # per step; further streams wait for the next step
+SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
+TOWER_MARGIN_FT = 2000.0  # what the automatic tower adds
+# A departure that waits instead of rolling; it keeps what it was assigned, as the tower would assign it.
+STANDING = {
+    "phase": tr.WAITING, "speed_kt": 0.0, "ground_speed_kt": 0.0, "target_speed_kt": 0.0,
+    "target_altitude_ft": 0.0, "altitude_mode": tr.MODE_OFF, "heading_mode": tr.MODE_OFF,
+    "speed_mode": tr.MODE_OFF, "airborne_s": -1.0, "since_phase_s": 0.0, "phase_change_frame": -1,
+}  # fmt: skip
 
 
 @struct.dataclass
@@ -102,9 +110,9 @@ def spawn(
     takes = free & jnp.any(which, -1, keepdims=True)
     stream = jnp.argmax(which, -1)
     fresh = _first_sights(table, airport_id, stream, uniform[stream])
-    fresh = fresh.replace(
-        id=next_id + most, stream=stream, queue_position=_queue_positions(t, fresh, jnp.any(takes, -1))
-    )
+    come = jnp.any(takes, -1)
+    fresh = _held(scene, fresh.replace(id=next_id + most, stream=stream), come, airport)
+    fresh = fresh.replace(queue_position=_queue_positions(t, fresh, come))
 
     def merge(old, new):
         for i in range(MAX_SPAWNS):
@@ -114,9 +122,53 @@ def spawn(
     filled = jnp.sum(takes, dtype=jnp.int32)
     scene = scene.replace(
         traffic=jax.tree.map(merge, t, fresh),
+        runways=_departed(scene.runways, fresh, come),
         since_spawn_s=jnp.where(comes, 0.0, scene.since_spawn_s),
     )
     return scene, next_id + filled, jnp.sum(comes) - filled
+
+
+def tower_clears(t: Traffic, runways: Runways, distance_nm, on_ground):
+    """Whether the tower would let departures `[N]` go, were they first in their queues.
+
+    distance_nm, on_ground `[N]`: those of the last departure from each one's runway.
+    """
+    runway = jnp.maximum(t.runway, 0)
+    pair = jnp.where(runways.last_departure_class[runway] == 3, 3, t.runway_class)
+    required = jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
+    far = (distance_nm * FT_PER_NM >= required) & ~on_ground
+    return (runways.last_departure[runway] < 0) | far
+
+
+def _held(scene: Scene, fresh: Traffic, come, airport: Airport) -> Traffic:
+    """New aircraft `[k]`; departures that were recorded rolling wait where their runway is not clear.
+
+    The recorded runway was: such a departure was released in the step of its spawn.
+    """
+    t, r = scene.traffic, scene.runways
+    runway = jnp.maximum(fresh.runway, 0)
+    same = t.runway == fresh.runway[:, None]
+    queued = jnp.any(t.valid & (t.phase == tr.WAITING) & same, -1)
+    departs = come & (fresh.category == tr.DEPARTURE)
+    before = jnp.any(jnp.tril(fresh.runway[:, None] == fresh.runway[None, :], -1) & departs, -1)
+    clear = tower_clears(fresh, r, r.last_departure_distance_nm[runway], r.last_departure_on_ground[runway])
+    held = (fresh.phase == tr.TAKEOFF) & ~(clear & ~queued & ~before)
+    return fresh.replace(**{n: jnp.where(held, value, getattr(fresh, n)) for n, value in STANDING.items()})
+
+
+def _departed(runways: Runways, fresh: Traffic, come) -> Runways:
+    """Runways after new aircraft `[k]` that roll already."""
+    rolls = jnp.where(come & (fresh.phase == tr.TAKEOFF), fresh.runway, -1)
+    on_runway = rolls[:, None] == jnp.arange(runways.last_departure.shape[-1])
+    used, which = jnp.any(on_runway, 0), jnp.argmax(on_runway, 0)
+    new = {
+        "last_departure": fresh.id[which],
+        "last_departure_distance_nm": 0.0,
+        "last_departure_class": fresh.runway_class[which],
+        "last_departure_on_ground": True,
+        "since_departure_s": fresh.airborne_s[which],
+    }
+    return runways.replace(**{n: jnp.where(used, v, getattr(runways, n)) for n, v in new.items()})
 
 
 def _queue_positions(t: Traffic, fresh: Traffic, comes):
