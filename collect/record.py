@@ -18,7 +18,7 @@ from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
 from collect.pictures import View
 from collect.server import Server
-from collect.slots import COLUMNS, FREE
+from collect.slots import COLUMNS, slots_of
 from wm.sector import commands
 from wm.sector import traffic as tr
 
@@ -72,9 +72,8 @@ class Listener:
 
 def _row(env: OpenScopeEnv, overflow: int) -> dict:
     """The observation part of a step, from the environment's whole state."""
-    scene, where = env.scene, {int(i): k for k, i in enumerate(env.slots) if i != FREE}
-    slots = np.full(COLUMNS, -1, np.int32)
-    slots[: len(env.columns)] = [where.get(int(i), -1) for i in env.columns]
+    scene, slots = env.scene, np.full(COLUMNS, -1, np.int32)
+    slots[: len(env.columns)] = slots_of(env.columns, env.slots)
 
     def columns(value, size):
         fields = {}

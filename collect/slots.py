@@ -35,6 +35,12 @@ def assign(slots: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, int]:
     return slots, len(fresh) - placed
 
 
+def slots_of(columns: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    """The slot `[C]` int32 of the aircraft in each column, -1 for none; `columns` and `slots` hold ids."""
+    where = {int(i): slot for slot, i in enumerate(slots) if i != FREE}
+    return np.asarray([where.get(int(i), -1) for i in columns], np.int32)
+
+
 def width_for(aircraft: int) -> int:
     """The smallest table of columns that holds so many aircraft; the largest where none does."""
     return next((width for width in WIDTHS if width >= aircraft), WIDTHS[-1])

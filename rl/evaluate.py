@@ -10,17 +10,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rl import flown, losses
 from rl.policy import Policy
-from wm.sector import commands, reward
+from wm.sector import approach, commands, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.traffic import Traffic
 
 WARM_UP_S = 1500.0  # a cold start's empty sky; rates leave it out
 FLIGHT_POINTS = 10.0  # the game's award for a landing or a hand-off
-TRACK_FIELDS = (
-    "valid", "id", "x_nm", "y_nm", "altitude_ft", "category", "phase", "controllable", "route", "leg",
-)  # fmt: skip
+TRACK_FIELDS = (*losses.TRACK_FIELDS, "approach_clearance")
 NAMED_EVENTS = {
     "landed": "arrival",
     "hand_offs": "departure",
@@ -39,15 +38,20 @@ class Trace(NamedTuple):
 
     terms: dict[str, Any]  # points, unweighted
     metrics: dict[str, Any]  # counts, see wm.sector.reward.step_reward; "overflow" aircraft without a slot
+    action: Any  # int32 [T, 5], names aircraft by slot or column of `tracks`
     command: Any  # bool, something other than a no-op
     illegal: Any  # bool, the mask forbade it
     tracks: dict[str, Any]
 
 
 def tracks_of(traffic: Traffic, airport: Airport) -> dict[str, jax.Array]:
-    """Columns `[..., N]` of a Trace's tracks, with each aircraft's unimpeded time from here on (s)."""
+    """Columns `[..., N]` of a Trace's tracks.
+
+    With each aircraft's unimpeded time from here on (s) and its distance to the threshold along its approach.
+    """
     columns = {name: getattr(traffic, name) for name in TRACK_FIELDS}
-    return columns | {"unimpeded_s": reward.unimpeded_s(traffic, airport)}
+    _, along_nm = approach.offset(traffic.x_nm, traffic.y_nm, approach.course(traffic, airport))
+    return columns | {"unimpeded_s": reward.unimpeded_s(traffic, airport), "along_nm": along_nm}
 
 
 class Rollout(NamedTuple):
@@ -81,7 +85,8 @@ def rollout(env, policy: Policy, look: Callable, steps: int) -> Rollout:
         legal = commands.is_legal(action, observation["action_mask"])
         after, state, _, _, info = env.step_env(key_step, state, action, env_params)
         command = action[0] < observation["aircraft_mask"].shape[-1]
-        trace = Trace(info["reward_terms"], info["metrics"], command, ~legal, look(env_params, state))
+        tracks = look(env_params, state)
+        trace = Trace(info["reward_terms"], info["metrics"], action, command, ~legal, tracks)
         return (after, state, memory, key_steps, key_act), trace
 
     def advance(env_params, params, carry):
@@ -102,38 +107,15 @@ def episodes_of(first: dict, chunks: list[Trace]) -> list[Trace]:
     return [jax.tree.map(lambda leaf, e=e: leaf[:, e], joined) for e in range(joined.command.shape[1])]
 
 
-def flights(tracks: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """Each aircraft's own columns over the times it was there, with "step", in the order of their ids."""
-    step, slot = np.nonzero(tracks["valid"])
-    ids = tracks["id"][step, slot]
-    order = np.argsort(ids, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1) if len(order) else []
-    return [
-        {"step": step[rows]} | {name: column[step[rows], slot[rows]] for name, column in tracks.items()}
-        for rows in parts
-    ]
+def summarise(trace: Trace, airport: Airport) -> dict[str, Any]:
+    """An episode's counts as plain JSON; "steady" holds those after the warm-up, None in a short episode.
 
-
-def delays_s(tracks: dict[str, np.ndarray]) -> list[float]:
-    """Of every landed arrival: time from first contact to the end of its landing, less the unimpeded time."""
-    last = len(tracks["valid"]) - 1
-    delays = []
-    for flight in flights(tracks):
-        contact = np.flatnonzero(flight["controllable"])
-        arrival = flight["category"][-1] == tr.ARRIVAL
-        landed = arrival and flight["phase"][-1] == tr.LANDING and flight["step"][-1] < last
-        if landed and len(contact):
-            taken = (flight["step"][-1] + 1 - flight["step"][contact[0]]) * tr.STEP_S
-            delays.append(float(taken - flight["unimpeded_s"][contact[0]]))
-    return delays
-
-
-def summarise(trace: Trace) -> dict[str, Any]:
-    """An episode's counts as plain JSON; "steady" holds those after the warm-up, None in a short episode."""
+    Figures of the traffic are those of rl.losses.losses_of and rl.flown.figures_of.
+    """
     terms = {name: float(np.sum(values, dtype=np.float64)) for name, values in trace.terms.items()}
     sums = {name: float(np.sum(values, dtype=np.float64)) for name, values in trace.metrics.items()}
-    delays = delays_s(trace.tracks)
-    controlled = [flight for flight in flights(trace.tracks) if flight["controllable"].any()]
+    obeyed = trace.command & ~trace.illegal
+    controlled = [flight for flight in flown.flights(trace.tracks) if flight["controllable"].any()]
     begin = round(WARM_UP_S / tr.STEP_S)
     steady = None
     if len(trace.command) > begin:
@@ -144,10 +126,11 @@ def summarise(trace: Trace) -> dict[str, Any]:
         **{name: sums[event] for name, event in NAMED_EVENTS.items()},
         **{name: sums[name] for name in COUNTS},
         "events": {name: sums[name.lower()] for name in tr.EVENT_NAMES},
-        "commands": int(np.sum(trace.command & ~trace.illegal)),
+        **losses.losses_of(trace.tracks, airport),
+        **flown.figures_of(trace.tracks, trace.action, obeyed),
+        "commands": int(np.sum(obeyed)),
         "illegal": int(np.sum(trace.illegal)),
         "aircraft": len(controlled),
-        "delay_s": float(np.mean(delays)) if delays else None,
         "overflow": int(np.max(trace.metrics["overflow"], initial=0)),
         "hours": len(trace.command) * tr.STEP_S / 3600.0,
         "steady": steady,
@@ -159,10 +142,10 @@ def flawless(episode: dict[str, Any]) -> float:
     return FLIGHT_POINTS * (episode["arrivals_due"] + episode["departures_due"])
 
 
-def ratio(rows) -> float:
-    """Sum of column 0 over sum of column 1 of `rows [n, 2]`."""
-    top, bottom = np.sum(rows, axis=0)
-    return float(top / bottom)
+def ratio(rows, axis: int = 0):
+    """Sum of column 0 over sum of column 1 of `rows [..., n, 2]`, where n is at `axis`."""
+    sums = np.sum(rows, axis=axis)
+    return sums[..., 0] / sums[..., 1]
 
 
 def score(rows) -> float:

@@ -21,9 +21,10 @@ import jax
 import numpy as np
 
 from collect import GameError, GameFault
-from collect.dataset import SEEDS
+from collect.dataset import SEEDS, by_column
 from collect.env import OpenScopeEnv, SectorFull
 from collect.server import Server
+from collect.slots import slots_of
 from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
 from launch.shared import radar, runs, sources
@@ -204,14 +205,16 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
             return None
         tracks.append(env.scene.traffic)
         action = player(observation)
+        named = by_column(action[None], slots_of(env.columns, env.slots)[None])[0]
         observation, _, _, truncated, info = env.step(action)
         overflow.append(info["overflow"])
         raw.update(tr.EVENT_NAMES[code] for code in info["events"][:, 1])
         refusals += info["refusals"] if info["command"] else ()
         commanded = action[0] < len(env.slots)
-        steps.append((info["reward_terms"], info["metrics"], commanded, commanded and not info["command"]))
+        illegal = commanded and not info["command"]
+        steps.append((info["reward_terms"], info["metrics"], named, commanded, illegal))
         on_step(1)
-    terms, metrics, command, illegal = jax.tree.map(lambda *rows: np.asarray(rows), *steps)
+    terms, metrics, actions, command, illegal = jax.tree.map(lambda *rows: np.asarray(rows), *steps)
     tracks.append(env.scene.traffic)
     widest = max(traffic.valid.shape[-1] for traffic in tracks)  # a full sky gets more columns as it fills
     tracks = [state_params.widened(traffic, widest) for traffic in tracks]
@@ -219,7 +222,8 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
     look = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))
     looked = jax.tree.map(np.asarray, look(traffic, env.airport))
     metrics["overflow"] = np.asarray(overflow)
-    episode = evaluate.summarise(evaluate.Trace(terms, metrics, command, illegal, looked))
+    trace = evaluate.Trace(terms, metrics, actions, command, illegal, looked)
+    episode = evaluate.summarise(trace, env.airport)
     if seed in SHOWN:
         episode["picture"] = radar.picture(looked, env.airport)
     return episode | {
@@ -319,7 +323,7 @@ def _rollout(policy) -> evaluate.Rollout:
 def _play_model(config, params, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     if not seeds:
         return
-    airport_id = int(params.rows.airport_id[0])
+    airport = ap.select(params.airports, int(params.rows.airport_id[0]))
     game = _rollout(player.policy)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
@@ -331,7 +335,7 @@ def _play_model(config, params, player: Player, seeds, on_step) -> Iterator[tupl
             on_step(CHUNK * len(together))
         wall = round((time.perf_counter() - begin) / len(together), 2)
         for seed, trace in zip(together, evaluate.episodes_of(first, chunks), strict=True):
-            episode = evaluate.summarise(trace) | {"wall_s": wall}
+            episode = evaluate.summarise(trace, airport) | {"wall_s": wall}
             if seed in SHOWN:
-                episode["picture"] = radar.picture(trace.tracks, ap.select(params.airports, airport_id))
+                episode["picture"] = radar.picture(trace.tracks, airport)
             yield seed, episode

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from rl.evaluate import flights
+from rl.flown import flights
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 

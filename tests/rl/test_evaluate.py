@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl import evaluate
+from rl import evaluate, flown
 from rl.evaluate import Trace
 from rl.policy import Policy
 from tests.rl.toys import SECTOR_EXPERT, Sector, SectorParams
+from tests.wm import scenes
 from wm.sector import traffic as tr
 
+PLACE = scenes.airport()
 STEPS = 400  # 33 minutes and 20 seconds; 300 of them are the warm-up
 
 
@@ -18,7 +20,8 @@ def tracks(slots=3):
     """Nobody anywhere, `[T + 1, N]`."""
     empty = tr.empty(tr.Traffic, (STEPS + 1, slots), np)
     columns = {name: np.array(getattr(empty, name)) for name in evaluate.TRACK_FIELDS}
-    return columns | {"unimpeded_s": np.zeros((STEPS + 1, slots), np.float32)}
+    blank = {name: np.zeros((STEPS + 1, slots), np.float32) for name in ("unimpeded_s", "along_nm")}
+    return columns | blank
 
 
 def fly(columns, slot, number, begin, end, contact, **values):
@@ -39,12 +42,16 @@ def trace(columns=None, **metrics):
             counted[name][step] = count
     terms = {"score": counted["arrival"] * 10.0, "loss": counted["loss_game"] * -200.0}
     terms["stranded"] = np.zeros(STEPS)
-    nothing = np.zeros(STEPS, bool)
-    return Trace(terms, counted, nothing, nothing, tracks() if columns is None else columns)
+    nothing, noops = np.zeros(STEPS, bool), np.tile([3, 0, 0, 0, 0], (STEPS, 1))
+    return Trace(terms, counted, noops, nothing, nothing, tracks() if columns is None else columns)
+
+
+def summarise(trace):
+    return evaluate.summarise(trace, PLACE)
 
 
 def test_an_episode_is_summed_by_term_and_event():
-    episode = evaluate.summarise(
+    episode = summarise(
         trace(
             arrival={10: 1, 350: 2},
             departure={20: 1},
@@ -69,7 +76,7 @@ def test_an_episode_is_summed_by_term_and_event():
 def test_a_short_episode_has_no_rates():
     whole = trace()
     short = jax.tree.map(lambda leaf: leaf[:300], whole)
-    assert evaluate.summarise(short)["steady"] is None
+    assert summarise(short)["steady"] is None
 
 
 def test_commands_and_aircraft():
@@ -80,35 +87,37 @@ def test_commands_and_aircraft():
     played = trace(columns)
     command, illegal = np.zeros((2, STEPS), bool)
     command[:5], illegal[4] = True, True
-    episode = evaluate.summarise(played._replace(command=command, illegal=illegal))
+    episode = summarise(played._replace(command=command, illegal=illegal))
     assert (episode["commands"], episode["illegal"], episode["aircraft"]) == (4, 1, 2)
 
 
 def test_overflow_is_the_worst_decision():
-    assert evaluate.summarise(trace(overflow={3: 2, 9: 1}))["overflow"] == 2
+    assert summarise(trace(overflow={3: 2, 9: 1}))["overflow"] == 2
 
 
-def test_delay_counts_landed_arrivals_from_first_contact():
+def test_figures_of_the_traffic_are_there_and_none_where_nobody_landed():
     columns = tracks()
     arrival = {"category": tr.ARRIVAL, "phase": tr.LANDING}
     fly(columns, 0, 1, 10, 110, contact=20, **arrival, unimpeded_s=400.0)  # 90 steps under control
-    fly(columns, 1, 2, 0, STEPS + 1, contact=0, **arrival, unimpeded_s=1.0)  # still there at the end
-    fly(columns, 2, 3, 0, 50, contact=0, category=tr.ARRIVAL, phase=tr.DESCENT)  # flew away
-    fly(columns, 2, 4, 60, 90, contact=60, category=tr.DEPARTURE, phase=tr.LANDING)
-    assert evaluate.delays_s(columns) == [90 * 5.0 - 400.0]
-    assert evaluate.summarise(trace(columns))["delay_s"] == 50.0
-    assert evaluate.summarise(trace())["delay_s"] is None
+    fly(columns, 1, 2, 10, 100, contact=10, **arrival, unimpeded_s=400.0, y_nm=9.0)
+    episode = summarise(trace(columns))
+    assert (episode["delay_s"], episode["landed_flights"]) == (50.0, 2)
+    assert episode["extra_nm"] == pytest.approx(-400 * 210 / 3600)
+    nobody = summarise(trace())
+    assert nobody["delay_s"] is nobody["extra_nm"] is nobody["closest_nm"] is None
+    assert nobody["loss_duration_s"] == nobody["loss_severity"] == nobody["threshold_spacing_s"] == []
+    assert nobody["level_segments"] == nobody["go_arounds"] == nobody["reversals"] == 0
 
 
 def test_flights_keep_their_own_times_in_order():
     columns = tracks()
     fly(columns, 2, 5, 3, 6, contact=3, x_nm=1.5)
     fly(columns, 0, 4, 1, 3, contact=1)
-    first, second = evaluate.flights(columns)
+    first, second = flown.flights(columns)
     assert first["step"].tolist() == [1, 2]
     assert second["step"].tolist() == [3, 4, 5]
     assert second["x_nm"].tolist() == [1.5, 1.5, 1.5]
-    assert evaluate.flights(tracks()) == []
+    assert flown.flights(tracks()) == []
 
 
 def test_scores_are_ratios_of_means_over_seeds():

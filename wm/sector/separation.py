@@ -102,27 +102,51 @@ def _directions(angle_rad):
     return tuple(zip(*(pairs.both_sides(f(angle_rad)) for f in (jnp.sin, jnp.cos)), strict=True))
 
 
-def judge(s: SubSteps, airborne_s, rule: PairRule):
-    """Return (game, raw) violating pairs `[..., D, N]` of frames `[..., N]`.
+@struct.dataclass
+class Compared:
+    """What the game's rule compares of pairs `[..., D, N]`: a violation is a `pair` that is `subject` to it
+    with less than the minimum between the two."""
 
-    raw is 3 nm and 1000 ft with no exemption; game adds the game's exemptions as executed
-    (parallel approaches, converging courses past their crossing, first 90 s, below 990 ft). Its
+    pair: jax.Array  # bool: both fly, one of them is controllable, less than 1,000 ft between their altitudes
+    lateral2: jax.Array  # nm^2
+    minimum2: jax.Array  # nm^2
+    vertical_ft: jax.Array
+    subject: jax.Array  # bool: none of the game's exemptions applies
+
+
+def compare(s: SubSteps, airborne_s, rule: PairRule) -> Compared:
+    """Compare the aircraft of frames `[..., N]` pair by pair, with the game's exemptions as executed.
+
+    These are: parallel approaches, converging courses past their crossing, the first 90 s, below 990 ft. Its
     opposite-course exemption never fires: the distance change it tests is always zero.
     """
     dx, dy = _difference(s.x_nm), _difference(s.y_nm)
     lateral2 = dx * dx + dy * dy
-    low = jnp.abs(_difference(s.altitude_ft)) < VERTICAL_FT
+    vertical = jnp.abs(_difference(s.altitude_ft))
     controllable, other = pairs.both_sides(s.controllable)
-    pair = both(s.present & (s.phase > tr.WAITING)) & (controllable | other) & low
+    pair = both(s.present & (s.phase > tr.WAITING)) & (controllable | other) & (vertical < VERTICAL_FT)
     pair = pair & pairs.once(s.x_nm.shape[-1])
-    raw = pair & (lateral2 < LATERAL_NM**2)
 
     lined_up = approach.on_course(s.x_nm, s.y_nm, s.ground_track_rad, rule.course)
     minimum2 = jnp.where(both(lined_up), rule.parallel_nm2, LATERAL_NM**2)
     counted = (s.altitude_ft - rule.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
     tracks, headings = _directions(s.ground_track_rad), _directions(s.heading_rad)
     exempt = _diverging(tracks, headings, dx, dy, both(rule.on_sid))
-    return pair & (lateral2 < minimum2) & both(counted) & ~exempt, raw
+    return Compared(pair, lateral2, minimum2, vertical, both(counted) & ~exempt)
+
+
+def judge(s: SubSteps, airborne_s, rule: PairRule):
+    """Return (game, raw) violating pairs `[..., D, N]` of frames `[..., N]`.
+
+    raw is 3 nm and 1000 ft with no exemption; game adds the game's exemptions, see `compare`.
+    """
+    found = compare(s, airborne_s, rule)
+    return violates(found), found.pair & (found.lateral2 < LATERAL_NM**2)
+
+
+def violates(found: Compared):
+    """Pairs `[..., D, N]` that violate the game's rule."""
+    return found.pair & (found.lateral2 < found.minimum2) & found.subject
 
 
 def count_frame(apart, losses, violating):
