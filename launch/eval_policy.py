@@ -3,8 +3,10 @@
     python -m launch.eval_policy --policies noop expert --url http://localhost:3003
     python -m launch.eval_policy --policies noop expert runs/ppo --where both --checkpoint runs/wm/model
 
-All policies play the same seeds; one that the game itself fails with is left out and counted. Writes
-results.json (every episode and all figures), table.md and radar.png; finished episodes are kept in --cache,
+All policies play the same seeds; one that the game fails with is left out and counted, and where the game's
+own code is not the reason, the next run tries it again. Writes results.json (every episode and all figures),
+table.md and radar.png. The table's first half judges the traffic in order of precedence: safety, throughput,
+efficiency, workload; rl/flown.py and rl/losses.py define its figures. Finished episodes are kept in --cache,
 and the same command goes on after a stop. See configs/evaluation.py.
 """
 
@@ -90,24 +92,23 @@ def evaluate(config: EvaluationConfig) -> dict:
 
 def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dict:
     """Figures, table, picture and record of finished episodes."""
-    figures = {}
-    for world, board in boards.items():
-        for policy in board:
-            own = scoreboard.figures_of(board, policy)
+    figures, found = {}, scoreboard.all_figures(boards)
+    for world, policies in found.items():
+        for policy, own in policies.items():
             figures |= scoreboard.record_names(own, world, policy, place_of(config))
     folder = config.out or runs.create(f"eval-{config.airport}")
     folder.mkdir(parents=True, exist_ok=True)
-    text = scoreboard.table(boards)
+    text = scoreboard.table(boards, found)
     (folder / "table.md").write_text(text, encoding="utf-8")
     first, panels, shown = seeds_of(config)[0], {}, {}
     for world, board in boards.items():
         shown[world] = {}
-        for policy, found in board.items():
-            if "picture" in found.get(first, ()):
-                panels[f"{policy}, {world}, seed {first}"] = found[first]["picture"]
+        for policy, played in board.items():
+            if "picture" in played.get(first, ()):
+                panels[f"{policy}, {world}, seed {first}"] = played[first]["picture"]
             shown[world][policy] = [
                 {name: value for name, value in episode.items() if name != "picture"}
-                for episode in found.values()
+                for episode in played.values()
             ]
     radar.draw(panels, folder / "radar.png")
     results = {

@@ -21,8 +21,14 @@ from launch.shared.scoreboard import Board
 from rl import evaluate
 
 TERMS = ("total", "score", "loss", "stranded")
-COUNTS = ("landed", "hand_offs", "busts", "off_route", "collisions", "loss_game", "loss_raw")
-SHARES = {"landed_share": ("landed_due", "arrivals_due"), "commands_per_aircraft": ("commands", "aircraft")}
+COUNTS = (
+    "landed", "hand_offs", "busts", "off_route", "collisions", "loss_game", "loss_raw", "go_arounds",
+    "reversals",
+)  # fmt: skip
+RATIOS = (
+    "landed_share", "commands_per_aircraft", "loss_duration_s", "loss_severity", "level_segments_per_arrival",
+    "commands_per_min",
+)  # fmt: skip
 WORLDS = ("real", "imagined")
 RESAMPLES = 4000
 
@@ -79,16 +85,15 @@ def difference(
 ) -> Figure:
     """statistic(imagined) - statistic(real), divided by `scale`, of two independent samples `[n, ...]`.
 
-    The interval is a bootstrap in which both are drawn again.
+    `statistic` takes numpy's `axis`. The interval is a bootstrap in which both are drawn again.
     """
     rng = np.random.default_rng(0)
-
-    def draw(rows):
-        return statistic(rows[rng.integers(0, len(rows), len(rows))])
-
-    value = (statistic(imagined) - statistic(real)) / scale
-    drawn = [(draw(imagined) - draw(real)) / scale for _ in range(RESAMPLES)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    sides = imagined, real
+    picked = [[rng.integers(0, len(side), len(side)) for side in sides] for _ in range(RESAMPLES)]
+    draws = [np.stack(rows) for rows in zip(*picked, strict=True)]
+    value = (statistic(imagined, axis=0) - statistic(real, axis=0)) / scale
+    of_imagined, of_real = (statistic(side[rows], axis=1) for side, rows in zip(sides, draws, strict=True))
+    low, high = np.percentile((of_imagined - of_real) / scale, [2.5, 97.5])
     return Figure(float(value), min(low, value), max(high, value), unit, min(len(real), len(imagined)))
 
 
@@ -100,10 +105,15 @@ def compare(real: dict[int, dict], imagined: dict[int, dict], scale: float) -> d
         columns = [column(side, name) for side in sides]
         unit = "points/h" if name in TERMS else "1/h"
         rows[name] = _row(columns, unit, np.mean)
-    for name, (top, bottom) in SHARES.items():
-        columns = [np.asarray([(e[top], e[bottom]) for e in side if e[bottom]]) for side in sides]
+    for name in RATIOS:
+        unit, top, bottom = scoreboard.RATIOS[name]
+        columns = [np.asarray([(top(e), bottom(e)) for e in side if bottom(e)]) for side in sides]
         if all(len(c) for c in columns):
-            rows[name] = _row(columns, "", evaluate.ratio)
+            rows[name] = _row(columns, unit, evaluate.ratio)
+    for name, (measured, unit) in scoreboard.MEANS.items():
+        columns = [np.asarray([e[measured] for e in side if e[measured] is not None]) for side in sides]
+        if all(len(c) for c in columns):
+            rows[name] = _row(columns, unit, np.mean)
     totals = [column(side, "total") for side in sides]
     rows["gap"] = {"difference": difference(*totals, "", scale=scale)}
     return rows
@@ -111,7 +121,9 @@ def compare(real: dict[int, dict], imagined: dict[int, dict], scale: float) -> d
 
 def _row(columns: list[np.ndarray], unit: str, statistic: Callable) -> dict[str, Figure]:
     each = {
-        world: records.bootstrap(rows, unit, seed=0, statistic=statistic, resamples=RESAMPLES)
+        world: records.bootstrap(
+            rows, unit, seed=0, statistic=statistic, resamples=RESAMPLES, vectorized=True
+        )
         for world, rows in zip(WORLDS, columns, strict=True)
     }
     return each | {"difference": difference(*columns, unit, statistic)}

@@ -115,11 +115,13 @@ def bootstrap(
     statistic: Callable[[np.ndarray], float] = np.mean,
     confidence: float = 0.95,
     resamples: int = 10_000,
+    vectorized: bool = False,
 ) -> Figure:
     """Statistic of `samples [n, ...]` with its percentile bootstrap interval; whole rows are drawn.
 
     With rows of several numbers, `statistic(samples)` may combine columns, as a ratio of sums does. One
-    sample, or equal ones, give an interval of no width: `n` says what it is worth.
+    sample, or equal ones, give an interval of no width: `n` says what it is worth. A `vectorized` statistic
+    takes numpy's `axis`, so that all draws are computed at once.
     """
     samples = np.asarray(samples, np.float64)
     if len(samples) == 0 or not np.isfinite(samples).all():
@@ -127,13 +129,17 @@ def bootstrap(
     value = float(statistic(samples))
     if len(samples) == 1:
         return Figure(value, value, value, unit, 1)
+
+    def of_draws(rows, axis):
+        return statistic(samples[rows], axis=rows.ndim - 1)
+
     with warnings.catch_warnings():  # a statistic that some draws do not have is refused below
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         drawn = stats.bootstrap(
             (np.arange(len(samples)),),
-            lambda rows: statistic(samples[rows]),
+            of_draws if vectorized else lambda rows: statistic(samples[rows]),
             n_resamples=resamples,
-            vectorized=False,
+            vectorized=vectorized,
             confidence_level=confidence,
             method="percentile",
             rng=np.random.default_rng(seed),

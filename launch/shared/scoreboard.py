@@ -27,7 +27,51 @@ COLUMNS = {
     "collisions_per_h": "... collisions/flight h",
     "commands_per_aircraft": "commands/aircraft",
     "delay": "delay (s)",
+    "loss_duration_s": "time a loss lasts (s)",
+    "loss_severity": "severity of a loss (0 to 1)",
+    "closest_approach_nm": "closest approach of an hour (nm)",
+    "busts_whole_per_h": "airspace busts/flight h",
+    "landings_per_h": "landings/h",
+    "hand_offs_per_h": "hand-offs/h",
+    "go_arounds_per_h": "go-arounds/h",
+    "threshold_spacing_p5_s": "threshold spacing, 5th percentile (s)",
+    "threshold_spacing_median_s": "... median (s)",
+    "extra_track_nm": "extra track miles (nm)",
+    "level_segments_per_arrival": "level segments/arrival",
+    "commands_per_min": "commands/min",
+    "reversals_per_h": "heading reversals/h",
 }
+# What matters first stands first: more throughput does not make up for less safety, and so on.
+PRECEDENCE = {
+    "safety": (
+        "loss_game_whole_per_h", "loss_raw_whole_per_h", "loss_severity", "loss_duration_s",
+        "closest_approach_nm", "busts_whole_per_h", "collisions_whole_per_h",
+    ),
+    "throughput": (
+        "landed_share", "landings_per_h", "hand_offs_per_h", "go_arounds_per_h", "threshold_spacing_p5_s",
+        "threshold_spacing_median_s",
+    ),
+    "efficiency": ("delay", "extra_track_nm", "level_segments_per_arrival"),
+    "workload": ("commands_per_aircraft", "commands_per_min", "reversals_per_h"),
+}  # fmt: skip
+# Figures that are a sum over a sum: (unit, what an episode adds above, what below).
+RATIOS = {
+    "landed_share": ("", lambda e: e["landed_due"], lambda e: e["arrivals_due"]),
+    "commands_per_aircraft": ("", lambda e: e["commands"], lambda e: e["aircraft"]),
+    "loss_duration_s": ("s", lambda e: sum(e["loss_duration_s"]), lambda e: len(e["loss_duration_s"])),
+    "loss_severity": ("", lambda e: sum(e["loss_severity"]), lambda e: len(e["loss_severity"])),
+    "landings_per_h": ("landings/h", lambda e: e["landed"], lambda e: e["hours"]),
+    "hand_offs_per_h": ("hand-offs/h", lambda e: e["hand_offs"], lambda e: e["hours"]),
+    "level_segments_per_arrival": ("", lambda e: e["level_segments"], lambda e: e["landed_flights"]),
+    "commands_per_min": ("commands/min", lambda e: e["commands"], lambda e: 60.0 * e["hours"]),
+    "reversals_per_h": ("reversals/h", lambda e: e["reversals"], lambda e: e["hours"]),
+}
+MEANS = {
+    "delay": ("delay_s", "s"),
+    "extra_track_nm": ("extra_nm", "nm"),
+    "closest_approach_nm": ("closest_nm", "nm"),
+}
+SPACINGS = {"threshold_spacing_p5_s": 5, "threshold_spacing_median_s": 50}  # percentiles
 
 
 def valid(episodes: dict[int, dict]) -> dict[int, dict]:
@@ -41,25 +85,53 @@ def figures_of(board: Board, policy: str) -> dict[str, Figure]:
     episodes = list(own.values())
     if not episodes:
         return {}
-    figures = {"return": bootstrap([e["return"]["total"] for e in episodes], "points", seed=0)}
-    figures |= _relative(board, policy)
-    shares = {
-        "landed_share": ("landed_due", "arrivals_due"),
-        "commands_per_aircraft": ("commands", "aircraft"),
+    figures = {
+        "return": bootstrap([e["return"]["total"] for e in episodes], "points", seed=0, vectorized=True)
     }
-    for name, (top, bottom) in shares.items():
-        rows = np.asarray([(e[top], e[bottom]) for e in episodes if e[bottom]])
+    figures |= _relative(board, policy)
+    for name, (unit, top, bottom) in RATIOS.items():
+        rows = np.asarray([(top(e), bottom(e)) for e in episodes if bottom(e)])
         if len(rows):
-            figures[name] = bootstrap(rows, "", seed=0, statistic=evaluate.ratio)
+            figures[name] = bootstrap(rows, unit, seed=0, statistic=evaluate.ratio, vectorized=True)
     steady = [e["steady"] for e in episodes if e["steady"]]
     for suffix, counted in (("_whole_per_h", episodes), ("_per_h", steady)):
         figures |= {f"{name}{suffix}": rate for name, rate in _rates(counted).items()}
     if policy != "noop" and (ratio := _loss_ratio(steady, board)):
         figures["loss_ratio"] = ratio
-    delays = [e["delay_s"] for e in episodes if e["delay_s"] is not None]
-    if delays:
-        figures["delay"] = bootstrap(delays, "s", seed=0)
+    for name, (measured, unit) in MEANS.items():
+        known = [e[measured] for e in episodes if e[measured] is not None]
+        if known:
+            figures[name] = bootstrap(known, unit, seed=0, vectorized=True)
+    return figures | _counted(episodes) | _spacings(episodes)
+
+
+def _counted(episodes: list[dict]) -> dict[str, Figure]:
+    """Busts per flight hour and go-arounds per hour, from the first second on."""
+    figures = {}
+    for name, event, exposure, unit in (
+        ("busts_whole_per_h", "busts", "flight_hours", "busts/h"),
+        ("go_arounds_per_h", "go_arounds", "hours", "go-arounds/h"),
+    ):
+        exposed = sum(e[exposure] for e in episodes)
+        if exposed:
+            figures[name] = poisson(round(sum(e[event] for e in episodes)), exposed, unit, len(episodes))
     return figures
+
+
+def _spacings(episodes: list[dict]) -> dict[str, Figure]:
+    """Percentiles of the times between landings of all episodes together; whole episodes are drawn again."""
+    spacings = [e["threshold_spacing_s"] for e in episodes if e["threshold_spacing_s"]]
+    if not spacings:
+        return {}
+
+    def percentile(q: float) -> Callable:
+        return lambda chosen: float(np.percentile(np.concatenate([spacings[int(i)] for i in chosen]), q))
+
+    chosen = np.arange(len(spacings))
+    return {
+        name: bootstrap(chosen, "s", seed=0, statistic=percentile(q), resamples=2000)
+        for name, q in SPACINGS.items()
+    }
 
 
 def _rates(counted: list[dict]) -> dict[str, Figure]:
@@ -120,18 +192,34 @@ def record_names(figures: dict[str, Figure], world: str, policy: str, place: str
     return named
 
 
-def table(boards: dict[str, Board]) -> str:
-    """Markdown: a row per world and policy, each figure with its 95 % interval."""
-    rows = [["world", "policy", "episodes", *COLUMNS.values()], ["---"] * (3 + len(COLUMNS))]
+def all_figures(boards: dict[str, Board]) -> dict[str, dict[str, dict[str, Figure]]]:
+    """The figures {world: {policy: {name: figure}}} of all boards."""
+    return {world: {policy: figures_of(board, policy) for policy in board} for world, board in boards.items()}
+
+
+def table(boards: dict[str, Board], figures: dict) -> str:
+    """Markdown: a row per world and policy, each of `all_figures` with its 95 % interval.
+
+    First the traffic, in the order of PRECEDENCE from safety to workload; then points and what else there is.
+    """
+    titles = {
+        name: f"{group}: {COLUMNS[name]}" if name == names[0] else COLUMNS[name]
+        for group, names in PRECEDENCE.items() for name in names
+    }  # fmt: skip
+    rest = {name: title for name, title in COLUMNS.items() if name not in titles}
+    return "\n".join(_table(boards, figures, columns) for columns in (titles, rest))
+
+
+def _table(boards: dict[str, Board], figures: dict, columns: dict[str, str]) -> str:
+    rows = [["world", "policy", "episodes", *columns.values()], ["---"] * (3 + len(columns))]
     for world, board in boards.items():
         for policy, episodes in board.items():
-            figures = figures_of(board, policy)
             failed = sum("fault" in episode for episode in episodes.values())
             overflowed = len(episodes) - failed - len(valid(episodes))
             left_out = ((overflowed, "overflowed"), (failed, "failed"))
             why = ", ".join(f"{number} {what}" for number, what in left_out if number)
             count = f"{len(valid(episodes))}" + (f" ({why})" if why else "")
-            cells = [_cell(figures.get(name)) for name in COLUMNS]
+            cells = [_cell(figures[world][policy].get(name)) for name in columns]
             rows.append([world, policy, count, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 

@@ -28,7 +28,13 @@ def episode(total, overflow=0, **changes):
     counts = {"arrivals_due": 4.0, "landed_due": 3.0, "departures_due": 1.0, "commands": 30, "aircraft": 6}
     whole = {"loss_game": 3.0, "loss_raw": 5.0, "collisions": 1.0, "flight_hours": 6.0}
     measured = {"return": {"total": total}, "overflow": overflow, "steady": steady, "delay_s": 60.0}
-    return {**measured, **whole, **counts, **changes}
+    flown = {
+        "extra_nm": 5.0, "closest_nm": 2.0, "loss_duration_s": [10.0, 20.0, 30.0],
+        "loss_severity": [0.1, 0.2, 0.6], "threshold_spacing_s": [70.0, 80.0], "landed": 3.0,
+        "hand_offs": 1.0, "landed_flights": 3, "level_segments": 6, "go_arounds": 1, "busts": 2.0,
+        "reversals": 4, "hours": 1.0,
+    }  # fmt: skip
+    return {**measured, **flown, **whole, **counts, **changes}
 
 
 BOARD = {
@@ -56,6 +62,31 @@ def test_figures_use_shared_seeds_and_leave_overflow_out():
     assert figures["delay"].value == 60.0
 
 
+def test_figures_of_the_traffic():
+    busy = episode(
+        0.0, loss_duration_s=[60.0], loss_severity=[0.9], threshold_spacing_s=[110.0], closest_nm=1.0
+    )
+    quiet = episode(
+        0.0, loss_duration_s=[], loss_severity=[], threshold_spacing_s=[], closest_nm=None, extra_nm=None,
+        landed=0.0, landed_flights=0, level_segments=0, go_arounds=0, busts=0.0, hours=0.5,
+    )  # fmt: skip
+    figures = scoreboard.figures_of({"policy": {1: episode(0.0), 2: busy, 3: quiet}}, "policy")
+    expected = {
+        "loss_duration_s": 120 / 4, "loss_severity": 1.8 / 4, "closest_approach_nm": 1.5,
+        "extra_track_nm": 5.0, "busts_whole_per_h": 4 / 18, "landings_per_h": 6 / 2.5,
+        "hand_offs_per_h": 3 / 2.5, "go_arounds_per_h": 2 / 2.5, "threshold_spacing_p5_s": 71.0,
+        "threshold_spacing_median_s": 80.0, "level_segments_per_arrival": 2.0, "commands_per_min": 90 / 150,
+        "reversals_per_h": 12 / 2.5,
+    }  # fmt: skip
+    assert {name: figures[name].value for name in expected} == pytest.approx(expected)
+    # Whole episodes are drawn again: only the first, or only the second.
+    spacing = figures["threshold_spacing_median_s"]
+    assert (spacing.low, spacing.high, spacing.n) == (75.0, 110.0, 2)
+    assert figures["go_arounds_per_h"].low == pytest.approx(0.2422 / 2.5, rel=1e-3)  # exact Poisson
+    assert {name for names in scoreboard.PRECEDENCE.values() for name in names} <= set(figures)
+    assert set(figures) <= set(scoreboard.COLUMNS)
+
+
 def test_what_episodes_cannot_give_is_left_out():
     assert "score" not in scoreboard.figures_of({"policy": BOARD["policy"]}, "policy")
     same = {"noop": {1: episode(5.0)}, "expert": {1: episode(5.0)}}
@@ -64,10 +95,18 @@ def test_what_episodes_cannot_give_is_left_out():
     assert "score" not in scoreboard.figures_of(undecided, "noop")
     perfect = {"expert": {1: episode(50.0)}}
     assert "headroom" not in scoreboard.figures_of(perfect, "expert")
-    short = {"noop": {1: episode(0.0, steady=None, delay_s=None, arrivals_due=0.0)}}
-    whole = {f"{name}_whole_per_h" for name in ("loss_game", "loss_raw", "collisions")}
-    assert set(scoreboard.figures_of(short, "noop")) == {"return", "commands_per_aircraft", *whole}
+    nothing = dict.fromkeys(("delay_s", "extra_nm", "closest_nm"))
+    nothing |= {name: [] for name in ("loss_duration_s", "loss_severity", "threshold_spacing_s")}
+    short = episode(0.0, steady=None, arrivals_due=0.0, landed_flights=0, **nothing)
+    whole = {f"{name}_whole_per_h" for name in ("loss_game", "loss_raw", "collisions", "busts")}
+    always = {f"{name}_per_h" for name in ("landings", "hand_offs", "go_arounds", "reversals")}
+    always |= {"return", "commands_per_aircraft", "commands_per_min"}
+    assert set(scoreboard.figures_of({"noop": {1: short}}, "noop")) == whole | always
     assert scoreboard.figures_of({"expert": {1: episode(0.0, overflow=1)}}, "expert") == {}
+
+
+def table(boards):
+    return scoreboard.table(boards, scoreboard.all_figures(boards))
 
 
 def test_names_in_records_and_the_table():
@@ -76,13 +115,19 @@ def test_names_in_records_and_the_table():
     assert {"return_real_policy_kabq", "score_real_policy_kabq", "loss_game_per_h_policy_kabq"} <= set(real)
     imagined = scoreboard.record_names(figures, "imagined", "policy", "kabq")
     assert {"return_imagined_policy_kabq", "landed_share_policy_kabq_imagined"} <= set(imagined)
-    lines = scoreboard.table({"real": BOARD}).splitlines()
-    assert len(lines) == 2 + 3
-    assert "| 3 (1 overflowed) |" in lines[4]
+    traffic, points = (half.splitlines() for half in table({"real": BOARD}).split("\n\n"))
+    for lines in (traffic, points):
+        assert len(lines) == 2 + 3
+        assert "| 3 (1 overflowed) |" in lines[4]
+        assert len({line.count("|") for line in lines}) == 1
+    groups = [
+        traffic[0].index(f"| {group}: ") for group in ("safety", "throughput", "efficiency", "workload")
+    ]
+    assert groups == sorted(groups)
+    assert traffic[0].count("|") + points[0].count("|") == 2 * 4 + len(scoreboard.COLUMNS)
     failed = BOARD["policy"] | {6: {"fault": "no such fleet"}}
     assert scoreboard.figures_of({**BOARD, "policy": failed}, "policy") == figures
-    assert "| 3 (1 overflowed, 1 failed) |" in scoreboard.table({"real": {**BOARD, "policy": failed}})
-    assert len({line.count("|") for line in lines}) == 1
+    assert "| 3 (1 overflowed, 1 failed) |" in table({"real": {**BOARD, "policy": failed}})
     busy = EvaluationConfig(traffic=1.5, wind=Wind(180, 20))
     assert eval_policy.place_of(busy) == "kabq_traffic_1_5_wind_180_20"
 
@@ -297,16 +342,21 @@ def test_pages_play_as_one_page_does(cut_short):
 
 @pytest.fixture
 def broken(monkeypatch):
-    """A game that fails with the seeds given to it: with `starting` while it starts, with `playing` later."""
+    """A game that fails with the seeds given to it: with `starting` while it starts, with `playing` later.
+
+    With `hanging` its browser hangs.
+    """
     from collect import game, page
 
-    original, seeds = game.bridge_script, {"starting": (), "playing": ()}
+    original, seeds = game.bridge_script, {"starting": (), "playing": (), "hanging": ()}
 
     def script(config):
         throws = "Math.random = () => { if (window.prop) throw new Error('no such fleet'); return 0.5; };"
         return original(config) + (throws if config["seed"] in seeds["starting"] else "")
 
     def step(self, *given, **options):
+        if self._settings["seed"] in seeds["hanging"] and self.snapshot.time_s > 30.0:
+            raise self._browser.give_up("the browser did not answer")
         if self._settings["seed"] in seeds["playing"] and self.snapshot.time_s > 30.0:
             self._browser.run(self.page.evaluate("() => { throw new Error('GameFault: no route') }"), 10.0)
         return play_on(self, *given, **options)
@@ -331,6 +381,20 @@ def test_a_seed_that_the_game_fails_with_is_left_out_and_named(monkeypatch, tmp_
     assert results["figures"]["return_real_noop_kabq"]["n"] == 2
     assert [e["seed"] for e in results["episodes"]["real"]["noop"] if "fault" in e] == [600001, 600002]
     assert "| 2 (2 failed) |" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.openscope
+def test_a_seed_whose_browser_hangs_each_time_is_left_out_until_the_next_run(
+    monkeypatch, tmp_path, capsys, broken
+):
+    broken["hanging"] = (600001,)
+    arguments = ["--minutes", "1", "--episodes", "3", "--policies", "noop", "--cache", tmp_path / "cache"]
+    run(monkeypatch, *arguments, "--out", tmp_path / "out")
+    assert "seed 600001 of noop is left out: the browser did not answer" in capsys.readouterr().err
+    assert "| 2 (1 failed) |" in (tmp_path / "out" / "table.md").read_text()
+    broken["hanging"] = ()
+    run(monkeypatch, *arguments, "--out", tmp_path / "again")
+    assert "| noop | 3 |" in (tmp_path / "again" / "table.md").read_text()
 
 
 @pytest.mark.openscope

@@ -5,13 +5,15 @@ import copy
 import numpy as np
 import pytest
 
-from launch.shared import hours
+from launch.shared import hours, scoreboard
 
 
 def episode(total: float, **changes) -> dict:
     """An hour that came to `total` points, all of them scored."""
     counts = dict.fromkeys((*hours.COUNTS, "landed_due", "commands"), 0.0)
     rest = {"arrivals_due": 10.0, "aircraft": 20, "hours": 1.0, "overflow": 0}
+    rest |= {"loss_duration_s": [], "loss_severity": [], "level_segments": 3, "landed_flights": 2}
+    rest |= {"delay_s": 60.0, "extra_nm": 4.0, "closest_nm": None}
     terms = {"total": total, "score": total, "loss": 0.0, "stranded": 0.0}
     return {"return": terms, **counts, **rest} | changes
 
@@ -85,7 +87,10 @@ def test_hours_that_overflowed_do_not_count():
 
 def test_the_table_has_a_row_for_every_quantity(tmp_path):
     text = hours.table(hours.report(BOARDS))
-    assert text.count("\n") == 2 + 3 * (len(hours.TERMS) + len(hours.COUNTS) + len(hours.SHARES) + 1)
+    # No hour has a loss of separation whose time or severity could be told, nor a closest approach.
+    ratios, means = len(hours.RATIOS) - 2, len(scoreboard.MEANS) - 1
+    assert text.count("\n") == 2 + 3 * (len(hours.TERMS) + len(hours.COUNTS) + ratios + means + 1)
+    assert "| kabq | expert | level_segments_per_arrival | 1.5 (1.5 to 1.5) | 1.5 (1.5 to 1.5) |" in text
     assert "| kabq | expert | busts | 0 (0 to 0) | 0.5 (0.5 to 0.5) | 0.5 (0.5 to 0.5) |" in text
     hours.draw(BOARDS, tmp_path / "hours.png")
     assert (tmp_path / "hours.png").stat().st_size > 1000

@@ -177,3 +177,18 @@ def test_an_unknown_record_names_the_known_ones(tmp_path):
     records.write("fidelity", {"median": FIGURE}, tmp_path)
     with pytest.raises(RecordError, match="no record 'speed'; there are: fidelity"):
         records.read("speed", tmp_path)
+
+
+def test_a_vectorized_bootstrap_is_the_same_bootstrap():
+    rows = np.abs(np.random.default_rng(3).normal(size=(20, 2)))
+
+    def ratio(rows, axis=0):
+        above, below = np.moveaxis(np.sum(rows, axis=axis), -1, 0)
+        return above / below
+
+    for samples, statistic in ((rows[:, 0], np.mean), (rows, ratio)):
+        one, other = (
+            records.bootstrap(samples, "", 0, statistic, resamples=500, vectorized=v) for v in (False, True)
+        )
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+        assert one.low < one.value < one.high
