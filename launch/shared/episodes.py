@@ -54,7 +54,8 @@ class EvaluationError(Exception):
 class World:
     """Where episodes are played. play(player, seeds, on_step) yields (seed, episode).
 
-    An episode is that of rl.evaluate.summarise, or {"fault": why} of a seed that the game itself fails with.
+    An episode is that of rl.evaluate.summarise, or {"fault": why} of a seed that the game fails with; with
+    "again" where another run should try it again.
     """
 
     name: str  # "real" or "imagined"
@@ -79,10 +80,15 @@ def read(path: Path) -> dict | None:
         raise EvaluationError(f"{path} isn't JSON ({error}): delete it and run again") from error
 
 
+def _finished(path: Path) -> bool:
+    """Whether an episode needs no playing: it was played, or the game itself fails with its seed."""
+    return path.exists() and "again" not in (read(path) or ())
+
+
 def play_all(config: EvaluationConfig, worlds: dict[str, World], chosen: list[Player], seeds) -> None:
     """Play everybody's seeds that have no file yet, in every world, with a progress line that names it."""
     missing = sum(
-        not world.path(config, player, seed).exists()
+        not _finished(world.path(config, player, seed))
         for world in worlds.values() for player in chosen for seed in seeds
     )  # fmt: skip
     with runs.progress(missing * round(60.0 * config.minutes / tr.STEP_S), "decision") as line:
@@ -96,9 +102,10 @@ def play_all(config: EvaluationConfig, worlds: dict[str, World], chosen: list[Pl
 def play_missing(config: EvaluationConfig, world: World, player: Player, seeds, on_step) -> Iterator[str]:
     """Play the seeds that have no file yet; each is written whole as soon as it is finished.
 
-    Yields a line for each seed that the game fails with. It is left out from then on.
+    Yields a line for each seed that the game fails with. It is left out, and from then on too where the game
+    itself was the reason.
     """
-    missing = [seed for seed in seeds if not world.path(config, player, seed).exists()]
+    missing = [seed for seed in seeds if not _finished(world.path(config, player, seed))]
     for seed, episode in world.play(player, missing, on_step):
         path = world.path(config, player, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -174,29 +181,36 @@ def _play_queue(config, frame_s, player: Player, waiting, stop, on_step) -> Iter
 def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -> dict | None:
     """`play`, in a fresh browser each time that one crashed.
 
-    {"fault": why} where the game itself fails with this seed.
+    {"fault": why} where the game itself fails with this seed; with "again" where it begins and something else
+    stops it each time, such as a browser that hangs. A game that doesn't begin raises GameError.
     """
     for attempt in range(ATTEMPTS):
+        begin, begun = time.perf_counter(), False
         try:
-            return play(env, player, seed, stop, on_step)
+            start = env.reset(seed=seed)
+            begun = True
+            episode = play(env, player, seed, start, stop, on_step)
+            return episode and episode | {"wall_s": round(time.perf_counter() - begin, 1)}
         except (GameFault, SectorFull) as error:
             env.close()
             return {"fault": str(error)}
-        except GameError:
+        except GameError as error:
             env.close()
             if attempt == ATTEMPTS - 1:
+                if begun:
+                    return {"fault": str(error), "again": True}
                 raise
     return None
 
 
-def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: Callable) -> dict | None:
-    """One episode of the real game; None where it was stopped.
+def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -> dict | None:
+    """One episode of the real game, on from what its reset returned; None where `stop` is set.
 
     Raises GameFault or SectorFull where the game cannot go on with this seed, GameError where it stops or
     scores other points than its events have.
     """
-    begin, steps, tracks, raw, refusals = time.perf_counter(), [], [], Counter(), []
-    observation, info = env.reset(seed=seed)
+    steps, tracks, raw, refusals = [], [], Counter(), []
+    observation, info = start
     overflow = [info["overflow"]]
     player.reset(seed)
     truncated = False
@@ -231,7 +245,6 @@ def play(env: OpenScopeEnv, player, seed: int, stop: threading.Event, on_step: C
         "refusals": refusals,
         "page_score": env.snapshot.score,
         "game_version": env.game.static["version"],
-        "wall_s": round(time.perf_counter() - begin, 1),
     }
 
 
