@@ -9,6 +9,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,13 +43,32 @@ def load(
     if isinstance(directories, str | Path):
         directories = [directories]
     for root in directories:
-        for directory in find_directories(root):
-            builder = open_directory(directory)
-            for path in shards(directory):
-                for record in read_records(path):
-                    example = parse_record(record, builder)
-                    check_seed(int(example["episode_metadata"]["seed"]), use, str(path))
-                    yield recording_of(example, str(path), columns)
+        for record, builder, path in _stored(root):
+            example = parse_record(record, builder)
+            check_seed(int(example["episode_metadata"]["seed"]), use, path)
+            yield recording_of(example, path, columns)
+
+
+def one(directory: Path | str, number: int) -> Recording:
+    """An episode of a directory by its place in it, from 0 on, to be looked at: its seed may be any.
+
+    Raises DataError where there are not so many.
+    """
+    count = 0
+    for record, builder, path in _stored(directory):
+        if count == number:
+            return recording_of(parse_record(record, builder), path)
+        count += 1
+    raise DataError(f"{directory} has {count} episodes, no episode {number}: choose 0 to {count - 1}")
+
+
+def _stored(root: Path | str) -> Iterator[tuple[bytes, Any, str]]:
+    """Every record at or below `root` with its builder and its file."""
+    for directory in find_directories(root):
+        builder = open_directory(directory)
+        for path in shards(directory):
+            for record in read_records(path):
+                yield record, builder, str(path)
 
 
 def check_seed(seed: int, use: str, where: str) -> None:

@@ -50,7 +50,7 @@ class EvaluationConfig(ServerConfig):
     cache: Path = Path("runs/evaluations")
     """Finished episodes, by policy, conditions and seed."""
     out: Path | None = None
-    """Folder for results.json, table.md and radar.png; a new one below runs/ if left out."""
+    """Folder for results.json, table.md, radar.png and view.html; a new one below runs/ if left out."""
     record: str | None = None
     """Merge the figures into launch/records/<record>.json; full hours on test seeds only."""
 
@@ -88,7 +88,7 @@ class WorldModelEvaluation(ServerConfig):
     pages: int = 2
     cache: Path = Path("runs/evaluations")
     out: Path = Path("runs/eval_wm")
-    """Folder for results.json, errors.png, overlay.png, and of hours hours.md and hours.png."""
+    """Folder for results.json, errors.png, overlay.png; of hours hours.md, hours.png, view-AIRPORT.html."""
     record: str | None = None
     """Merge the figures into launch/records/<record>.json."""
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "read every record of a data set",
     "coverage": "what recordings have seen, and what not",
     "export": "pack recordings, unpack them, film them",
+    "view": "play a recorded or evaluated episode on a radar scope, as one HTML file",
     "survey": "try every airport of the game",
     "check_game": "whether the game repeats, how fast it is, what its recorder survives",
     "train_wm": "learn the simulator from recordings",

@@ -5,9 +5,9 @@
 
 All policies play the same seeds; one that the game fails with is left out and counted, and where the game's
 own code is not the reason, the next run tries it again. Writes results.json (every episode and all figures),
-table.md and radar.png. The table's first half judges the traffic in order of precedence: safety, throughput,
-efficiency, workload; rl/flown.py and rl/losses.py define its figures. Finished episodes are kept in --cache,
-and the same command goes on after a stop. See configs/evaluation.py.
+table.md, radar.png and view.html (launch.view). The table's first half judges the traffic in order of
+precedence: safety, throughput, efficiency, workload; rl/flown.py and rl/losses.py define its figures.
+Finished episodes are kept in --cache, and the same command goes on after a stop. See configs/evaluation.py.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from configs.evaluation import EvaluationConfig
 from launch.shared import episodes, players, radar, records, runs, scoreboard
 from launch.shared.episodes import EvaluationError, World
 from launch.shared.players import TRAINED, Player
+from launch.shared.viewer import page
 from wm.store.checkpoints import CheckpointError
 
 YARDSTICKS = ("noop", "expert")
@@ -107,10 +108,12 @@ def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dic
             if "picture" in played.get(first, ()):
                 panels[f"{policy}, {world}, seed {first}"] = played[first]["picture"]
             shown[world][policy] = [
-                {name: value for name, value in episode.items() if name != "picture"}
+                {name: value for name, value in episode.items() if name not in ("picture", "view")}
                 for episode in played.values()
             ]
     radar.draw(panels, folder / "radar.png")
+    written = ["results.json", "table.md", "radar.png"]
+    written += ["view.html"] if page.compare(boards, first, folder / "view.html") else []
     results = {
         "config": cli.to_json(config),
         "figures": {name: dataclasses.asdict(figure) for name, figure in figures.items()},
@@ -119,7 +122,7 @@ def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dic
     runs.write_results(folder, results)
     if config.record:
         records.write(config.record, figures)
-    print(f"\n{text}\n{folder}/: results.json, table.md, radar.png")
+    print(f"\n{text}\n{folder}/: {', '.join(written)}")
     return results
 
 

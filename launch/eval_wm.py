@@ -7,7 +7,8 @@ Replays windows of the recordings with the recorded commands (wm.state.fidelity)
 with hand-written rules, with constant velocity and with its own network re-initialised. Asks what the model
 foresees: landings, hand-offs, losses, commands and spawns (wm.state.foresight). With --hours, the same
 policies play whole hours in the real game and in the model, and every term and count is compared
-(launch.shared.hours). Writes results.json, errors.png, overlay.png, hours.md and hours.png.
+(launch.shared.hours). Writes results.json, errors.png, overlay.png, hours.md, hours.png and
+view-AIRPORT.html (launch.view).
 """
 
 import dataclasses

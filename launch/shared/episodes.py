@@ -29,6 +29,8 @@ from collect.store import COLLECTOR_VERSION
 from configs.evaluation import EvaluationConfig
 from launch.shared import radar, runs, sources
 from launch.shared.players import Player
+from launch.shared.viewer import flown
+from launch.shared.viewer.pack import pack
 from rl import evaluate
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
@@ -39,7 +41,7 @@ from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
 from wm.store.provenance import write_json
 
-SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture
+SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture and the viewer
 ATTEMPTS = 3  # of one episode, when the browser crashes
 TOGETHER = 256  # episodes of one rollout
 STARTS = 512  # cold starts of an evaluation, mixed from the recorded ones
@@ -210,6 +212,7 @@ def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -
     scores other points than its events have.
     """
     steps, tracks, raw, refusals = [], [], Counter(), []
+    said, happened = [], []
     observation, info = start
     overflow = [info["overflow"]]
     player.reset(seed)
@@ -220,8 +223,11 @@ def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -
         tracks.append(env.scene.traffic)
         action = player(observation)
         named = by_column(action[None], slots_of(env.columns, env.slots)[None])[0]
+        addressed = int(env.slots[action[0]]) if action[0] < len(env.slots) else -1
         observation, _, _, truncated, info = env.step(action)
         overflow.append(info["overflow"])
+        happened.append(info["events"])
+        said += [(len(steps), addressed, info["command"])] if info["command"] else []
         raw.update(tr.EVENT_NAMES[code] for code in info["events"][:, 1])
         refusals += info["refusals"] if info["command"] else ()
         commanded = action[0] < len(env.slots)
@@ -240,6 +246,8 @@ def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -
     episode = evaluate.summarise(trace, env.airport)
     if seed in SHOWN:
         episode["picture"] = radar.picture(looked, env.airport)
+        played = flown.of_game(f"{player.name}, seed {seed}", env, traffic, said, happened, terms)
+        episode["view"] = pack(played)
     return episode | {
         "raw_events": {name: raw[name] for name in tr.EVENT_NAMES},
         "refusals": refusals,
@@ -257,11 +265,13 @@ def model_world(config: EvaluationConfig) -> World:
     Raises as `model_params` does.
     """
     params, directory = model_params(config), directory_of(config)
+    limit = _load(directory).disagreement_limit
     step = checkpoints.latest_step(directory)
     manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
     identity = hashlib.sha256(manifest + code.encode()).hexdigest()
-    return World("imagined", f"model-{identity[:16]}", lambda *given: _play_model(config, params, *given))
+    play = lambda *given: _play_model(config, params, limit, *given)  # noqa: E731
+    return World("imagined", f"model-{identity[:16]}", play)
 
 
 def directory_of(config: EvaluationConfig) -> Path:
@@ -324,7 +334,15 @@ def _load(directory: Path):
 
 
 def _look(env_params, state):
-    return evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, state.airport_id))
+    tracks = evaluate.tracks_of(state.scene.traffic, ap.select(env_params.airports, state.airport_id))
+    return tracks | {"state": (state.scene, state.member)}
+
+
+def _without_states(tracks: dict, shown: int | None, axis: int):
+    """Tracks on the host; of their states, too large to keep, those of episode `shown` (or None) on `axis`."""
+    states = tracks.pop("state")
+    kept = None if shown is None else jax.tree.map(lambda leaf: np.asarray(leaf.take(shown, axis)), states)
+    return jax.tree.map(np.asarray, tracks), kept
 
 
 @functools.cache
@@ -333,22 +351,30 @@ def _rollout(policy) -> evaluate.Rollout:
     return evaluate.rollout(simulator.OpenScopeWorldModel(None), policy, _look, CHUNK)
 
 
-def _play_model(config, params, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
+def _play_model(config, params, limit, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     if not seeds:
         return
     airport = ap.select(params.airports, int(params.rows.airport_id[0]))
     game = _rollout(player.policy)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
+        shown = next((i for i, seed in enumerate(together) if seed in SHOWN), None)
         carry, tracks = game.start(params, jax.vmap(jax.random.key)(np.asarray(together)))
-        first, chunks = jax.tree.map(np.asarray, tracks), []
+        first, state = _without_states(tracks, shown, 0)
+        chunks, states = [], [jax.tree.map(lambda leaf: leaf[None], state)]
         for _ in range(config.minutes):
             carry, chunk = game.advance(params, player.params, carry)
-            chunks.append(jax.tree.map(np.asarray, chunk))
+            tracks, more = _without_states(chunk.tracks, shown, 1)
+            states.append(more)
+            chunks.append(jax.tree.map(np.asarray, chunk._replace(tracks=tracks)))
             on_step(CHUNK * len(together))
         wall = round((time.perf_counter() - begin) / len(together), 2)
-        for seed, trace in zip(together, evaluate.episodes_of(first, chunks), strict=True):
+        for i, trace in enumerate(evaluate.episodes_of(first, chunks)):
             episode = evaluate.summarise(trace, airport) | {"wall_s": wall}
-            if seed in SHOWN:
-                episode["picture"] = radar.picture(trace.tracks, airport)
-            yield seed, episode
+            if i == shown:
+                seen = jax.tree.map(lambda *parts: np.concatenate(parts), *states)
+                model = params.replace(disagreement_limit=limit)
+                about = f"{player.name}, seed {together[i]}"
+                played = flown.of_imagined(about, config.airport, model, seen, trace)
+                episode |= {"picture": radar.picture(trace.tracks, airport), "view": pack(played)}
+            yield together[i], episode

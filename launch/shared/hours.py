@@ -18,6 +18,7 @@ from launch import eval_policy
 from launch.shared import episodes, records, scoreboard
 from launch.shared.records import Figure
 from launch.shared.scoreboard import Board
+from launch.shared.viewer import page
 from rl import evaluate
 
 TERMS = ("total", "score", "loss", "stranded")
@@ -55,7 +56,7 @@ def play(config: WorldModelEvaluation) -> dict[str, dict[str, Board]]:
 
 
 def judge(config: WorldModelEvaluation) -> dict[str, Figure]:
-    """Play the hours, write hours.md and hours.png into config.out, and return the record's figures.
+    """Play the hours and return the record's figures; writes hours.md, hours.png and pages of the expert.
 
     Raises GameError, CheckpointError or, in one line, ValueError.
     """
@@ -69,6 +70,10 @@ def judge(config: WorldModelEvaluation) -> dict[str, Figure]:
     text = table(compared)
     (config.out / "hours.md").write_text(text, encoding="utf-8")
     draw(boards, config.out / "hours.png")
+    for icao, board in boards.items():
+        experts = {world: {"expert": played["expert"]} for world, played in board.items()}
+        seed = eval_policy.seeds_of(config.of_airport(icao, "real"))[0]
+        page.compare(experts, seed, config.out / f"view-{icao}.html")
     print(text)
     return figures(boards, compared)
 

@@ -87,27 +87,30 @@ def cut_windows(recordings: list[Recording], steps: int, stride: int) -> Windows
                 )
             )
     fields = [f.name for f in dataclasses.fields(Windows)]
-    stacked = {
-        n: jax.tree.map(lambda *xs: np.stack(xs), *[getattr(p, n) for p in parts]) for n in fields
-    }
+    stacked = {n: jax.tree.map(lambda *xs: np.stack(xs), *[getattr(p, n) for p in parts]) for n in fields}
     return Windows(**stacked)
 
 
 def model_step(weights, airport: Airport, scene: Scene, action, key=None):
-    """One step without spawns, drawn with `key` or else the most likely; returns (scene, events)."""
+    """One step without spawns, drawn with `key` or else the most likely; returns (scene, events).
+
+    Without weights, the hand-written rules take it.
+    """
     scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
-    stacked = features.stack_features(features.dynamics_features(scene, airport))
-    outputs = net.predict(weights, jnp.zeros((), jnp.int32), stacked)
-    decision = transition.decide(outputs, scene.traffic, key)
-    after, _, events, removed = transition.transition(scene, decision, airport)
+    if weights is None:
+        after, _, events, removed = rules.step(scene, airport)
+    else:
+        stacked = features.stack_features(features.dynamics_features(scene, airport))
+        outputs = net.predict(weights, jnp.zeros((), jnp.int32), stacked)
+        decision = transition.decide(outputs, scene.traffic, key)
+        after, _, events, removed = transition.transition(scene, decision, airport)
     return after.replace(traffic=sp.free_slots(after.traffic, removed)), events
 
 
-def step_by_rules(airport: Airport, scene: Scene, action):
-    """One step of the hand-written rules, without spawns; returns (scene, events)."""
-    scene = scene.replace(traffic=commands.apply(scene.traffic, action, airport))
-    after, _, events, removed = rules.step(scene, airport)
-    return after.replace(traffic=sp.free_slots(after.traffic, removed)), events
+def in_play_only(scene: Scene) -> Scene:
+    """A recorded scene `[..., N]` without aircraft that the model no longer flies: handed off, or falling."""
+    t = scene.traffic
+    return scene.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
 
 
 @jax.jit
@@ -116,17 +119,27 @@ def imagine(weights, airport: Airport, start: Scene, action):
 
     Member m of the ensemble plays the m-th block of windows. Without weights, the hand-written rules do.
     """
-    t = start.traffic
-    start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
-    one = partial(step_by_rules, airport) if weights is None else partial(model_step, weights, airport)
 
-    def step(scene, action):
-        after, _ = jax.vmap(one)(scene, action)
+    def decision(scenes, actions):
+        after, _ = jax.vmap(partial(model_step, weights, airport))(scenes, actions)
         t = after.traffic
         return after, (t.x_nm, t.y_nm, t.altitude_ft, t.valid)
 
-    _, tracks = jax.lax.scan(step, start, jnp.swapaxes(action, 0, 1))
+    _, tracks = jax.lax.scan(decision, in_play_only(start), jnp.swapaxes(action, 0, 1))
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tracks)
+
+
+@jax.jit
+def replay(weights, airport: Airport, start: Scene, action) -> Scene:
+    """Scenes `[T + 1, ...]` of one recorded start and its recorded commands `[T, 5]`, whole ones."""
+    first = in_play_only(start)
+
+    def decision(scene, one):
+        after, _ = model_step(weights, airport, scene, one)
+        return after, after
+
+    _, scenes = jax.lax.scan(decision, first, action)
+    return jax.tree.map(lambda a, rest: jnp.concatenate([a[None], rest]), first, scenes)
 
 
 def constant_velocity(windows: Windows):

@@ -62,8 +62,6 @@ def _play(weights, airport: Airport, start: Scene, action, key, plays: int) -> M
     windows = action.shape[0]
     start = jax.tree.map(lambda x: jnp.tile(x, (plays,) + (1,) * (x.ndim - 1)), start)
     action = jnp.tile(action, (plays, 1, 1))
-    t = start.traffic
-    start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
 
     def step(scene, now):
         acts, key = now
@@ -74,7 +72,7 @@ def _play(weights, airport: Airport, start: Scene, action, key, plays: int) -> M
         return scene, Minute(loss=close, **_named(events))
 
     keys = jax.random.split(key, action.shape[1])
-    _, happened = jax.lax.scan(step, start, (jnp.swapaxes(action, 0, 1), keys))
+    _, happened = jax.lax.scan(step, fidelity.in_play_only(start), (jnp.swapaxes(action, 0, 1), keys))
     happened = jax.tree.map(lambda x: jnp.any(x, 0), happened)
     return jax.tree.map(lambda x: jnp.sum(x.reshape(plays, windows, *x.shape[1:]), 0), happened)
 
@@ -196,9 +194,8 @@ def disagreement(weights, airport: Airport, recording: Recording, steps: int, st
 @jax.jit
 def _follow(weights, airport: Airport, start: Scene, action) -> Traffic:
     step = jax.vmap(partial(fidelity.model_step, weights, airport))
-    t = start.traffic
-    start = start.replace(traffic=sp.free_slots(t, t.valid & ~in_play(t)))
-    return jax.lax.scan(lambda s, a: (step(s, a)[0], None), start, jnp.swapaxes(action, 0, 1))[0].traffic
+    moves = lambda scene, now: (step(scene, now)[0], None)  # noqa: E731
+    return jax.lax.scan(moves, fidelity.in_play_only(start), jnp.swapaxes(action, 0, 1))[0].traffic
 
 
 def followed(weights, airport: Airport, recording: Recording) -> np.ndarray:

@@ -1,0 +1,94 @@
+"""Make one HTML file of a recorded or evaluated episode: a radar scope to play, with timeline and profiles.
+
+    python -m launch.view --data collect/data/shipped/test --episode 1
+    python -m launch.view --data collect/data/shipped/test --episode 1 --imagine 30
+
+Any browser opens the file, without a server and without a network. Two episodes play beside each other in
+step. See configs/viewer.py.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from collect import GameError, dataset
+from configs import cli
+from configs.viewer import ViewerConfig
+from launch.shared import episodes, runs
+from launch.shared.viewer import flown, page
+from launch.shared.viewer.flown import Flown
+from launch.shared.viewer.pack import pack
+from wm.sector.recording import Recording
+from wm.sector.traffic import STEP_S
+from wm.state import bundle, fidelity, labels
+from wm.store.checkpoints import CheckpointError
+
+
+def packed(data: Path, episode: int) -> dict[str, Any]:
+    """The packed episode of a directory of recordings, or of a file of an evaluation's cache.
+
+    Raises DataError or EvaluationError where there is none.
+    """
+    if not data.is_file():
+        return pack(flown.of_recording(dataset.one(data, episode)))
+    found = episodes.read(data)
+    if "view" not in found:
+        raise episodes.EvaluationError(
+            f"{data} holds no tracks: evaluations keep those of a split's first seed, such as 600000.json"
+        )
+    return found["view"]
+
+
+def imagined(config: ViewerConfig, recording: Recording) -> list[Flown]:
+    """Minutes of a recording, and what the world model makes of their start and the recorded commands."""
+    first, steps = (round(60.0 * minutes / STEP_S) for minutes in (config.imagine, config.minutes))
+    if first >= len(recording.action):
+        length = len(recording.action) * STEP_S / 60.0
+        raise ValueError(f"imagine is {config.imagine:g}, must be less than the episode's {length:g} minutes")
+    params = bundle.load_bundle(config.checkpoint)
+    airport, (numbered,) = labels.airport_of([recording])
+    start = jax.tree.map(lambda leaf: leaf[first], numbered.scene)
+    scenes = fidelity.replay(params.weights, airport, start, numbered.action[first : first + steps])
+    real = flown.of_recording(recording, first, steps)
+    model = Flown(
+        title=f"{recording.icao.upper()} world model, the same start and commands",
+        icao=recording.icao,
+        airport=airport,
+        traffic=jax.tree.map(np.asarray, scenes.traffic),
+        callsigns=real.callsigns,
+        commands=real.commands,
+        disagreement=np.asarray(flown.disagreement(params, 0, airport, scenes)),
+        static=recording.static,
+        routes=tuple(numbered.routes),
+        begin_s=real.begin_s,
+    )
+    return [real, model]
+
+
+def shown(config: ViewerConfig) -> list[dict[str, Any]]:
+    """The packed episodes of the page."""
+    if config.imagine is not None:
+        return [pack(one) for one in imagined(config, dataset.one(config.data, config.episode))]
+    found = [packed(config.data, config.episode)]
+    if config.beside is not None:
+        found.append(packed(config.beside, config.beside_episode))
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the page, and a picture where one is asked for; or say in one line why not."""
+    config = cli.parse(ViewerConfig, argv)
+    errors = (GameError, dataset.DataError, episodes.EvaluationError, CheckpointError, ValueError, OSError)
+    with runs.one_line_errors(*errors):
+        page.write(shown(config), config.out)
+        print(f"{config.out}: {config.out.stat().st_size / 1e6:.2f} MB")
+        if config.picture:
+            page.picture(config.out, config.picture, t=config.at, pick=config.pick, zoom=config.zoom)
+            print(config.picture)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
