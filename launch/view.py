@@ -51,21 +51,34 @@ def imagined(config: ViewerConfig, recording: Recording) -> list[Flown]:
     params = bundle.load_bundle(config.checkpoint)
     airport, (numbered,) = labels.airport_of([recording])
     start = jax.tree.map(lambda leaf: leaf[first], numbered.scene)
-    scenes = fidelity.replay(params.weights, airport, start, numbered.action[first : first + steps])
     real = flown.of_recording(recording, first, steps)
+    actions = to_known(numbered.action[first : first + steps], np.asarray(real.traffic.id))
+    scenes = fidelity.replay(params.weights, airport, start, actions)
+    present = [set(ids[ids >= 0].tolist()) for ids in np.asarray(scenes.traffic.id)]
     model = Flown(
-        title=f"{recording.icao.upper()} world model, the same start and commands",
+        title=f"{recording.icao.upper()} world model, same start and commands, no new aircraft",
         icao=recording.icao,
         airport=airport,
         traffic=jax.tree.map(np.asarray, scenes.traffic),
         callsigns=real.callsigns,
-        commands=real.commands,
+        commands=[(t, who, text) for t, who, text in real.commands if who in present[t]],
         disagreement=np.asarray(flown.disagreement(params, 0, airport, scenes)),
         static=recording.static,
         routes=tuple(numbered.routes),
         begin_s=real.begin_s,
     )
     return [real, model]
+
+
+def to_known(action: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Recorded actions `[T, 5]` with a no-op for aircraft that came later: their columns may be others' here.
+
+    ids: the recording's aircraft by column `[T + 1, C]`, -1 for none.
+    """
+    columns = ids.shape[1]
+    named = np.minimum(action[:, 0], columns - 1)
+    known = ids[np.arange(len(action)), named] == ids[0, named]
+    return np.where(known[:, None], action, np.asarray([columns, 0, 0, 0, 0], action.dtype))
 
 
 def shown(config: ViewerConfig) -> list[dict[str, Any]]:

@@ -306,6 +306,8 @@ def test_the_real_game_two_policies_and_resuming(monkeypatch, cut_short, tmp_pat
     assert all(e["commands"] > 3 and not e["illegal"] and not e["refusals"] for e in random)
     assert results["figures"]["return_real_random_kabq"]["n"] == 2
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    shown = (tmp_path / "view.html").read_text()
+    assert all(f"KABQ real game, {name}, seed 600000" in shown for name in ("noop", "random"))
     # Equal seeds start with equal traffic; commands make it differ later.
     first = [json.loads(p.read_text())["picture"] for p in sorted(cut_short.rglob("600000.json"))]
     starts, ends = (

@@ -14,9 +14,11 @@ import pytest
 import tests.wm.scenes as scenes
 from collect import GameError, dataset
 from collect.browser import Browser
+from configs.evaluation import EvaluationConfig
 from configs.viewer import ViewerConfig
 from launch import view
 from launch.eval_wm import SHIPPED
+from launch.shared import episodes, players
 from launch.shared.viewer import flown, losses, page
 from launch.shared.viewer.pack import pack
 from wm.sector import traffic as tr
@@ -327,6 +329,52 @@ def test_an_evaluation_shows_one_policy_in_two_worlds_or_two_policies(boards, ti
         assert [one["title"] for one in json.loads(held)] == titles
     assert not page.compare(boards, 8, tmp_path / "none.html")
     assert not (tmp_path / "none.html").exists()
+
+
+@pytest.mark.slow
+def test_an_imagined_episode_keeps_its_tracks_and_the_model_s_doubts():
+    config = EvaluationConfig(policies=("noop",), where="model", airport="klas", minutes=2)
+    player = players.make("noop", 32)
+    played = dict(episodes.model_world(config).play(player, [600_000, 600_001], lambda decisions: None))
+    assert "view" not in played[600_001]
+    kept = played[600_000]["view"]
+    assert (kept["title"], kept["steps"]) == ("KLAS world model, noop, seed 600000", 24)
+    columns, start = decoded(kept), np.cumsum([0, *(flight["count"] for flight in kept["flights"])])
+    assert 0 < columns["disagreement"].max() < 2
+    # The picture holds the same flights, every third decision.
+    drawn = [flight for flight in played[600_000]["picture"]["flights"] if len(flight["step"]) > 5]
+    assert len(drawn) > 2
+    for flight in drawn:
+        xy = np.asarray(flight["xy_nm"])
+        near = [
+            np.abs(columns["x_nm"][rows] - xy[:, 0]).max() + np.abs(columns["y_nm"][rows] - xy[:, 1]).max()
+            for first, about in zip(start, kept["flights"], strict=False)
+            if (rows := first + np.asarray(flight["step"]) - about["first"]).max() < first + about["count"]
+            and rows.min() >= first
+        ]
+        assert min(near) < 0.03
+
+
+def test_commands_to_aircraft_that_came_later_are_left_out():
+    ids = np.asarray([[4, 5, -1], [4, 6, 7], [4, 6, 7]])
+    actions = np.asarray([[1, 1, 0, 2, 0], [1, 0, 3, 0, 0]], np.int32)
+    np.testing.assert_array_equal(view.to_known(actions, ids), [[1, 1, 0, 2, 0], [3, 0, 0, 0, 0]])
+    idle = np.asarray([[3, 0, 0, 0, 0]] * 2, np.int32)
+    np.testing.assert_array_equal(view.to_known(idle, ids), idle)
+
+
+def test_the_model_flies_a_recorded_minute_beside_it(recording):
+    config = ViewerConfig(data=SHIPPED / "test", episode=1, imagine=20.0, minutes=1.0)
+    real, model = view.imagined(config, recording)
+    assert len(model.traffic.valid) == len(real.traffic.valid) == 13
+    assert real.begin_s == model.begin_s == 1200.0
+    both = real.traffic.valid & model.traffic.valid & (real.traffic.id == model.traffic.id)
+    assert both[-1].sum() > 10
+    apart = np.hypot(real.traffic.x_nm - model.traffic.x_nm, real.traffic.y_nm - model.traffic.y_nm)
+    assert apart[0][both[0]].max() == 0
+    assert np.median(apart[-1][both[-1]]) < 0.05
+    assert 0 < model.disagreement.max() < 3
+    assert pack(model)["map"]["routes"]
 
 
 def test_an_evaluated_episode_is_shown_from_its_file(packed, tmp_path):

@@ -98,7 +98,7 @@ function stateOf(episode, flight, time) {
     runway: episode.map.runways[columns.runway[row]] ?? null,
     route: episode.map.routes[columns.route[row]] ?? null,
     leg: Math.max(0, columns.leg[row]),
-    doubt: columns.disagreement ? between('disagreement') : 0,
+    doubt: columns.disagreement ? between('disagreement') : null,
   };
 }
 

@@ -26,10 +26,12 @@ function boxAt(state, [dx, dy], width, height) {
 }
 
 // The place that covers least; one that was good enough a moment ago is kept, so that labels do not jump.
-function placeLabel(state, width, height, taken, kept) {
+function placeLabel(scope, state, width, height, taken) {
+  const kept = scope.spots.get(state.flight.id);
   const cost = (spot, i) => {
     const box = boxAt(state, spot, width, height);
-    return taken.reduce((sum, other) => sum + overlap(box, other), 0) + 4 * i;
+    const outside = width * height - overlap(box, [0, 0, scope.width, scope.height]);
+    return taken.reduce((sum, other) => sum + overlap(box, other), outside) + 4 * i;
   };
   const spots = [...SPOTS, ...FAR];
   if (kept !== undefined && cost(spots[kept], 0) < 25) return kept;
@@ -56,7 +58,7 @@ function labelled(state, scope, shown) {
 function drawLabel(context, scope, state, taken, shown) {
   const item = shown.fresh.get(state.flight.id), lines = linesOf(state, item);
   const width = 6.7 * Math.max(...lines.map((line) => line.length)), height = LINE_PX * lines.length;
-  const spot = placeLabel(state, width, height, taken, scope.spots.get(state.flight.id));
+  const spot = placeLabel(scope, state, width, height, taken);
   scope.spots.set(state.flight.id, spot);
   const box = boxAt(state, [...SPOTS, ...FAR][spot], width, height);
   taken.push(box);

@@ -11,7 +11,7 @@ const FACTS = {
   runway: (s) => s.runway?.name ?? '–',
   'next fix': (s) => s.route?.slice(s.leg).find((fix) => fix[0])?.[0] ?? '–',
   phase: (s) => s.phase.toLowerCase(),
-  disagreement: (s) => s.doubt.toFixed(2),
+  disagreement: (s) => s.doubt?.toFixed(2) ?? '–',
 };
 
 const state = { time: 0, playing: false, speed: 20, picked: null, rings: false, dirty: true };

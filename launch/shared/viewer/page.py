@@ -18,7 +18,7 @@ from collect.browser import Browser
 
 SCRIPTS = ("decode.js", "scope.js", "labels.js", "profile.js", "timeline.js", "main.js")
 POLICY = "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'"
-PICTURE_PX = (1600, 900)
+PICTURE_PX = (1400, 800)
 
 
 def page(episodes: Sequence[dict[str, Any]]) -> str:
@@ -80,7 +80,9 @@ def picture(path: Path, out: Path, **asked: Any) -> None:
         await shown.goto(address)
         await shown.wait_for_selector("body[data-ready]")
         await shown.wait_for_timeout(300)  # a few frames
-        await shown.screenshot(path=str(out))
+        return await shown.screenshot()
 
     with Browser() as browser:
-        browser.run(shoot(), 60.0)
+        shot = browser.run(shoot(), 60.0)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(shot)

@@ -33,7 +33,7 @@ function drawProfile(context, scopes, picked, time, width, height) {
     height - bottom - (ft / high) * (height - top - bottom),
   ];
   drawAxes(context, to, far, high, width, height);
-  drawGlideslope(context, to, shown[0].runway, far);
+  drawGlideslope(context, to, shown[0].runway, Math.min(far, 20), high);
   shown.forEach((one, i) => drawFlown(context, to, one, i));
 }
 
@@ -68,16 +68,16 @@ function drawAxes(context, to, far, high, width, height) {
   context.fillText('nm to the threshold', width - 130, height - 7);
 }
 
-function drawGlideslope(context, to, runway, far) {
+function drawGlideslope(context, to, runway, far, high) {
   context.strokeStyle = COLOURS.good;
   context.setLineDash([5, 4]);
-  const end = Math.min(far, 20);
+  const end = Math.min(far, (high - runway.elevation_ft) / runway.rise_ft_per_nm);
   path(context, [to(0, runway.elevation_ft), to(end, runway.elevation_ft + end * runway.rise_ft_per_nm)]);
   context.stroke();
   context.setLineDash([]);
   context.fillStyle = COLOURS.good;
   const [x, y] = to(end, runway.elevation_ft + end * runway.rise_ft_per_nm);
-  context.fillText(`glideslope ${runway.name}`, Math.max(PROFILE.left, x - 34), y - 8);
+  context.fillText(`glideslope ${runway.name}`, Math.max(PROFILE.left, x - 34), Math.max(8, y - 8));
 }
 
 function drawFlown(context, to, { points, row, now }, i) {
@@ -98,7 +98,7 @@ function drawFlown(context, to, { points, row, now }, i) {
   context.fillStyle = colour;
   const [x, y] = to(here[0], now.altitude);
   context.fillRect(x - 3, y - 3, 6, 6);
-  if (now.assigned <= 0) return;
+  if (now.assigned <= 0 || now.cleared) return;
   const [, level] = to(0, now.assigned);
   context.setLineDash([2, 4]);
   path(context, [[Math.max(PROFILE.left, x - 30), level], [x + 30, level]]);

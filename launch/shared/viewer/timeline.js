@@ -74,6 +74,7 @@ function drawDoubts(context, episode, total, width) {
 }
 
 function drawPoints(context, episode, total, width) {
+  if (!Object.keys(episode.terms).length) return;
   const points = pointsOf(episode), [top, bottom] = POINTS;
   const low = Math.min(0, ...points), high = Math.max(10, ...points);
   const y = (value) => bottom - ((value - low) / (high - low)) * (bottom - top);

@@ -129,6 +129,12 @@ def test_a_model_that_made_the_recording_has_no_error(trained):
     error = fidelity.errors_nm(windows, tracks, STEPS)
     assert np.isfinite(error).mean() > 0.9
     np.testing.assert_allclose(error[np.isfinite(error)], 0.0, atol=2e-3)
+    # One window as whole scenes: its start, then the same course.
+    start = jax.tree.map(lambda leaf: leaf[3], windows.start)
+    whole = fidelity.replay(weights, PLACE, start, windows.action[3]).traffic
+    np.testing.assert_array_equal(whole.x_nm[0], start.traffic.x_nm)
+    for moved, kept in zip((whole.x_nm, whole.y_nm, whole.altitude_ft), tracks, strict=False):
+        np.testing.assert_allclose(np.where(whole.valid, moved, 0.0)[1:], kept[3], atol=0.05)
 
 
 def test_the_skill_of_following_routes_is_in_the_weights(trained):
