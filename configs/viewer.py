@@ -5,7 +5,12 @@
     python -m launch.view --data runs/recordings/test --imagine 20     # beside it the model from minute 20 on
 
 Takes a few seconds; with --imagine half a minute, most of it compiling. An hour of 30 aircraft makes a file
-of about 0.2 MB. A picture needs Chromium.
+of about 0.2 MB. A picture needs Chromium. Those of the README:
+
+    python -m launch.view --data collect/data/shipped/test --episode 1 --imagine 20 --at 485 --pick AAL355 \
+        --picture launch/records/viewer.png
+    python -m launch.view --data collect/data/shipped/test --episode 1 --at 1770 --pick AAL314 \
+        --zoom 1.1 --picture launch/records/viewer_profile.png
 """
 
 import dataclasses

@@ -363,6 +363,7 @@ def test_commands_to_aircraft_that_came_later_are_left_out():
     np.testing.assert_array_equal(view.to_known(idle, ids), idle)
 
 
+@pytest.mark.slow
 def test_the_model_flies_a_recorded_minute_beside_it(recording):
     config = ViewerConfig(data=SHIPPED / "test", episode=1, imagine=20.0, minutes=1.0)
     real, model = view.imagined(config, recording)
