@@ -339,7 +339,7 @@ def _look(env_params, state):
 
 
 def _without_states(tracks: dict, shown: int | None, axis: int):
-    """Tracks on the host; of their states, too large to keep, those of episode `shown` (or None) on `axis`."""
+    """Tracks on the host, and of their large states those of episode `shown` along `axis`, if any."""
     states = tracks.pop("state")
     kept = None if shown is None else jax.tree.map(lambda leaf: np.asarray(leaf.take(shown, axis)), states)
     return jax.tree.map(np.asarray, tracks), kept
