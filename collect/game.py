@@ -15,12 +15,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from collect import GameError
+from collect import GameError, tables
 from collect.browser import Browser
 from collect.page import Page
 from collect.pictures import Canvas, View, page_colours
 from collect.server import Server, server_of
-from collect.snapshot import Snapshot, parse
+from collect.snapshot import Snapshot, fits, on_time, parse
 from wm.sector import traffic as tr
 
 EPOCH_MS = 1_600_000_000_000  # time of day at which the game begins; fixed so that runs repeat
@@ -178,16 +178,19 @@ class Game:
             width = PLAIN_VIEW_PX if self.view is None else self.view.px
             self.page = Page(self._browser, self.server, width)
             self._run(self.page.open(), SPARE_S)
-        static, raw = self._begin(chosen["airport"].lower(), chosen["seed"], options)
-        self.static = json.loads(static)
+        self.static, raw = self._begin(chosen["airport"].lower(), chosen["seed"], options)
         self._read_picture = base64.b64decode
         if self.view is not None:
-            scale = self._zooms[chosen["airport"].lower()] * tr.KM_PER_NM
-            self.static["picture_px_per_nm"] = scale
+            zoom = self._zooms.get(chosen["airport"].lower())
+            if zoom is None:
+                raise GameError(f"the page does not say the scale of its pictures: {tables.AGAIN}")
+            self.static["picture_px_per_nm"] = zoom * tr.KM_PER_NM
             if self.view.palette:
                 self._read_picture = Canvas(self.view.px).paint
-        self.snapshot = parse(raw, read_picture=self._read_picture)
-        return self.snapshot
+        snapshot = parse(raw, read_picture=self._read_picture)
+        fits(self.static, snapshot)
+        self.snapshot = snapshot
+        return snapshot
 
     def step(self, command: str | None = None, pictures: int = 0) -> Snapshot:
         """Type `command` (None: nothing), let one decision of 5 s pass, return the state after it.
@@ -204,10 +207,13 @@ class Game:
             raise GameError(f"{pictures} pictures a decision must divide its {self.frames} frames")
         raw = self._run(self._call("step", [command, self.frames, pictures]), self.step_timeout_s)
         known = self.snapshot
-        self.snapshot = parse(raw, known.callsigns, known.routes, self._read_picture)
-        return self.snapshot
+        snapshot = parse(raw, known.callsigns, known.routes, self._read_picture)
+        fits(self.static, snapshot, self.frames, pictures)
+        on_time(known.time_s, snapshot.time_s)
+        self.snapshot = snapshot
+        return snapshot
 
-    def _begin(self, airport: str, seed: int, options: dict) -> tuple[str, str]:
+    def _begin(self, airport: str, seed: int, options: dict) -> tuple[dict, str]:
         """Load the page. For an airport's first pictures it is loaded twice: the first tells the zoom."""
         for _ in range(2):
             view = {
@@ -217,8 +223,8 @@ class Game:
             }
             config = bridge_config(airport, seed, self.frame_s, self.plain, view)
             found = self._run(self._load(config, options), 2 * self.server.wait_s + SPARE_S)
-            if not isinstance(found, float | int):
-                return found
+            if not (self.view is not None and tables.is_number(found) and found > 0):
+                return tables.begun(found)
             self._zooms[airport] = found
         raise GameError(f"the page does not take the zoom that {airport} needs: this game is another version")
 

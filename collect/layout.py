@@ -8,9 +8,9 @@ import numpy as np
 from tensorflow_datasets import features as f
 
 from collect.slots import COLUMNS
+from collect.tables import EVENTS, RUNWAYS, STREAMS
 from wm.sector import traffic as tr
 
-RUNWAYS, STREAMS, EVENTS = 24, 64, 32  # places per step; what is used follows from the airport
 TERMS = ("score", "loss", "stranded")
 # Rounding by unit, far below what the world model resolves: 0.2 m, 0.06 ft, 0.003 degrees, 0.01 kt.
 STEPS = {"nm": 2.0**-13, "ft": 2.0**-4, "rad": 2.0**-14, "kt": 2.0**-7}

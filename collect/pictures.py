@@ -58,10 +58,13 @@ class Canvas:
 
         Raises GameError where that does not fit the picture.
         """
-        block = base64.b64decode(answer)
-        count = int(np.frombuffer(block, np.uint32, 1)[0])
-        runs = np.frombuffer(block, np.uint32, 2 * count, 4).reshape(count, 2).astype(np.int64)
-        colours = np.frombuffer(block, np.uint8, offset=4 + 8 * count)
+        try:
+            block = base64.b64decode(answer)
+            count = int(np.frombuffer(block, np.uint32, 1)[0])
+            runs = np.frombuffer(block, np.uint32, 2 * count, 4).reshape(count, 2).astype(np.int64)
+            colours = np.frombuffer(block[4 + 8 * count :], np.uint8)
+        except ValueError as error:
+            raise GameError(f"the page's picture cannot be read ({error}): open the game again") from None
         starts, lengths = runs.T
         if lengths.sum() != len(colours) or (count and (starts + lengths).max() > self.indices.size):
             raise GameError("the page's picture cannot be read: open the game again")
