@@ -21,8 +21,10 @@ from collect.store import (
     open_directory,
     parse_record,
     read_records,
+    reason_of,
     shards,
 )
+from collect.tables import airport_fault
 from wm.sector import traffic as tr
 from wm.sector.recording import Recording
 
@@ -82,15 +84,30 @@ def check_seed(seed: int, use: str, where: str) -> None:
 def recording_of(example: dict, where: str, columns: int | None = None) -> Recording:
     """The episode of one record (collect.store.parse_record) read at `where`, whatever its seed is kept for.
 
-    Raises DataError as `load` does.
+    Raises DataError as `load` does, also for what no recorder writes, of whatever kind that is.
     """
+    try:
+        return _recording(example, where, columns)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{where} cannot be read ({type(error).__name__}: {reason_of(error)}): record it again"
+        ) from None
+
+
+def _recording(example: dict, where: str, columns: int | None) -> Recording:
     meta, steps = example["episode_metadata"], example["steps"]
     observation = steps["observation"]
+    if len(lengths := set(_lengths(steps))) != 1 or not min(lengths):
+        raise DataError(f"{where} has columns of {sorted(lengths)} steps, not of one number: record it again")
     if int(meta["schema_version"]) > tr.SCHEMA_VERSION:
         raise DataError(
             f"{where} has schema {meta['schema_version']}, this code {tr.SCHEMA_VERSION}: update it"
         )
-    static = json.loads(meta["static"])
+    static, routes = json.loads(meta["static"]), json.loads(meta["routes"])
+    if fault := airport_fault(static, routes):
+        raise DataError(f"{where} has tables of no airport ({fault}): record it again")
     used = int(np.max(np.flatnonzero(observation["traffic"]["valid"].any(0)), initial=-1)) + 1
     columns = width_for(used) if columns is None else columns
     if used > columns:
@@ -115,7 +132,7 @@ def recording_of(example: dict, where: str, columns: int | None = None) -> Recor
         action=by_column(slot_action, slots[:-1]),
         events=by_event(raw_events, traffic),
         static=static,
-        routes=json.loads(meta["routes"]),
+        routes=routes,
         slot_action=slot_action,
         slots=slots,
         command=[_text(value) for value in steps["command"][:-1]],
@@ -126,6 +143,12 @@ def recording_of(example: dict, where: str, columns: int | None = None) -> Recor
         callsigns={int(k): v for k, v in json.loads(meta["callsigns"]).items()},
         metadata=about | {"key": json.loads(meta["key"])},
     )
+
+
+def _lengths(tree: dict) -> Iterator[int]:
+    """The number of steps of every column; a record may lack some."""
+    for value in tree.values():
+        yield from _lengths(value) if isinstance(value, dict) else (0 if value is None else len(value),)
 
 
 def widened(episode: Recording, columns: int) -> Recording:

@@ -20,11 +20,13 @@ from typing import BinaryIO
 import numpy as np
 
 from collect.pictures import palette_indices, palette_png
-from collect.store import DataError, say_once
+from collect.store import DataError, reason_of, say_once
 from wm.store import listing
 
 SUFFIX = ".episode"
 MAGIC = b"openscope-episode-1\n"
+# What a layout may claim: of an hour with ten pictures a decision there is a hundredth.
+LARGEST, LARGEST_LAYOUT, MOST_PICTURES, LARGEST_SIDE = 2**30, 2**24, 10**6, 2**13
 PRESET = 3  # a fifth of the time of the best, for a tenth more bytes
 
 
@@ -78,12 +80,21 @@ def read(path: Path | str) -> dict:
             raise DataError(f"{path} is no exported episode: export one with `python -m launch.export`")
         try:
             with lzma.LZMAFile(file) as source:
-                (size,) = struct.unpack("<I", source.read(4))
-                layout = json.loads(source.read(size))
-                flat = {name: _decode(header, source) for name, header in layout.items()}
-        except (lzma.LZMAError, EOFError, ValueError, KeyError, struct.error) as error:
-            raise DataError(f"{path} is damaged ({error}): export it again") from None
-    return _nested(flat)
+                (size,) = struct.unpack("<I", _exactly(source, 4))
+                layout = json.loads(_exactly(source, size, LARGEST_LAYOUT))
+                return _nested({name: _decode(header, source) for name, header in layout.items()})
+        except Exception as error:  # of whatever kind it is that a layout of another program leads to
+            raise DataError(f"{path} is damaged ({reason_of(error)}): export it again") from None
+
+
+def _exactly(source: BinaryIO, size: int, largest: int = LARGEST) -> bytes:
+    """So many bytes. Raises EOFError where there are fewer, ValueError for more than a layout may claim."""
+    if not 0 <= size <= largest:
+        raise ValueError(f"a part of {size} bytes is more than {largest}")
+    data = source.read(size)
+    if len(data) < size:
+        raise EOFError(f"{size} bytes are announced, {len(data)} are there")
+    return data
 
 
 def _flat(tree: dict, prefix: str = "") -> dict:
@@ -139,16 +150,16 @@ def _decode(header: dict, source: BinaryIO):
     if kind == "value":
         return header["value"]
     if kind == "bytes":
-        return source.read(header["bytes"])
+        return _exactly(source, header["bytes"])
     if kind == "pictures":
         return _pictures(source, header["count"], header["side"])
     if kind == "strings":
         out = np.empty(len(header["lengths"]), object)
         for i, length in enumerate(header["lengths"]):
-            out[i] = source.read(length)
+            out[i] = _exactly(source, length)
         return out.reshape(header["shape"])
     dtype = np.dtype(header["dtype"])
-    planes = np.frombuffer(source.read(header["bytes"]), np.uint8).reshape(dtype.itemsize, -1)
+    planes = np.frombuffer(_exactly(source, header["bytes"]), np.uint8).reshape(dtype.itemsize, -1)
     return np.frombuffer(np.ascontiguousarray(planes.T).tobytes(), dtype).reshape(header["shape"])
 
 
@@ -174,9 +185,11 @@ def _picture_changes(name: str, pngs: np.ndarray) -> Iterator[bytes]:
 
 
 def _pictures(source: BinaryIO, count: int, side: int) -> np.ndarray:
+    if not (0 <= count <= MOST_PICTURES and 0 < side <= LARGEST_SIDE):
+        raise ValueError(f"{count} pictures of {side} pixels are more than {MOST_PICTURES} of {LARGEST_SIDE}")
     out = np.empty(count, object)
     indices = np.zeros((side, side), np.uint8)
     for i in range(count):
-        indices = indices + np.frombuffer(source.read(side * side), np.uint8).reshape(side, side)
+        indices = indices + np.frombuffer(_exactly(source, side * side), np.uint8).reshape(side, side)
         out[i] = palette_png(indices)
     return out

@@ -26,6 +26,7 @@ from typing import TextIO
 
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.core import example_parser, sequential_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -36,6 +37,22 @@ from wm.store import listing, lock
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 METADATA_PREFIX = ".metadata-"  # of the folders in which new metadata is prepared
 INFO = "dataset_info.json"  # the file that makes a directory a data set
+FEATURES = "features.json"
+METADATA_FILES = (FEATURES, "metadata.json", INFO)  # in the order in which they are written
+# The classes that metadata may name: TFDS loads the module of whatever it finds there.
+PLAIN = "tensorflow_datasets.core.features."
+FEATURE_CLASSES = {
+    None,
+    *(
+        f"{PLAIN}{name}"
+        for name in ("features_dict.FeaturesDict", "dataset_feature.Dataset", "scalar.Scalar")
+    ),
+    *(f"{PLAIN}{name}" for name in ("text_feature.Text", "tensor_feature.Tensor", "image_feature.Image")),
+}
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
+# Bytes of a record, and how much more it is than its file:
+# an hour without commands has 94 times its file, 24 MB.
+LARGEST_RECORD, UNSUSPECTED, MOST_PACKED = 2**30, 2**26, 500
 NAME, VERSION, SPLIT = "openscope", "1.0.0", "train"
 COLLECTOR_VERSION = 2  # raised when the same seed and policy would be recorded differently
 
@@ -119,8 +136,13 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
             raise
 
     def _serialize_into(self, split, example: dict) -> None:
-        encoded = self._ds_info.features.encode_example(example)
-        serialized = self._serializer.serialize_example(encoded)
+        try:
+            encoded = self._ds_info.features.encode_example(example)
+            serialized = self._serializer.serialize_example(encoded)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise DataError(
+                f"the episode does not fit the layout of {self._data_dir} ({reason_of(error)})"
+            ) from None
         try:
             split.add_example(serialized)
             split.close_shard()
@@ -132,7 +154,7 @@ class EpisodeWriter(sequential_writer.SequentialWriter):
         self._ds_info.set_splits(sequential_writer._split_dict(self._splits))
         with tempfile.TemporaryDirectory(dir=self._data_dir, prefix=METADATA_PREFIX) as folder:
             self._ds_info.write_to_directory(folder)
-            for name in ("features.json", "metadata.json", INFO):
+            for name in METADATA_FILES:
                 part = os.path.join(folder, name)
                 if os.path.exists(part):
                     _sync(part)
@@ -192,7 +214,10 @@ def _check_stored(path: str) -> None:
 
 
 def read_records(path: Path | str) -> list[bytes]:
-    """The records of one array_record file; raises DataError where it is torn."""
+    """The records of one array_record file; raises DataError where it is torn, or no file at all."""
+    if not Path(path).is_file():  # a pipe would never answer, a device never end
+        raise DataError(f"{path} is missing or no file: record it again")
+    _check_size(Path(path))
     try:
         reader = ArrayRecordReader(str(path))
         try:
@@ -203,21 +228,64 @@ def read_records(path: Path | str) -> list[bytes]:
         raise DataError(f"{path} is torn or no array_record file ({error})") from None
 
 
+def _check_size(path: Path) -> None:
+    """Raise DataError where a file's record would take far more memory than any episode does.
+
+    The first record's size stands in the header of its chunk, 40 bytes behind the 64 of the file's own
+    (https://github.com/google/riegeli/blob/master/doc/riegeli_records_file_format.md).
+    """
+    with open(path, "rb") as file:
+        header = file.read(104)
+    claimed, size = int.from_bytes(header[96:], "little"), path.stat().st_size
+    if claimed > LARGEST_RECORD or claimed > max(UNSUSPECTED, MOST_PACKED * size):
+        raise DataError(
+            f"{path} announces {claimed:,} bytes in a file of {size:,}: no episode does; record it again"
+        )
+
+
 def open_directory(directory: Path | str):
     """The TFDS builder of one directory; raises DataError for anything but our recordings."""
     directory = Path(directory)
-    if not (directory / INFO).exists():
+    if not os.path.lexists(directory / INFO):
         raise DataError(f"{directory} holds no recordings: give the directory of a recorder's --out")
     try:
+        _check_metadata(directory)
         builder = tfds.builder_from_directory(str(directory))
+        name, kinds = builder.info.name, set(builder.info.features)
+        paths = [path for split in builder.info.splits.values() for path in split.filepaths]
     except Exception as error:  # TFDS raises many types for damaged metadata
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{directory} has unreadable metadata ({reason}): remove or record it again"
+            f"{directory} has unreadable metadata ({reason_of(error)}): remove or record it again"
         ) from None
-    if builder.info.name != NAME or "steps" not in builder.info.features:
-        raise DataError(f"{directory} is the data set {builder.info.name!r}, not recordings of openScope")
+    if name != NAME or "steps" not in kinds:
+        raise DataError(f"{directory} is the data set {name!r}, not recordings of openScope")
+    if outside := next((path for path in paths if Path(path).parent != directory), None):
+        raise DataError(
+            f"{directory} names {str(outside)!r} as one of its files, which is not in it: record it again"
+        )
     return builder
+
+
+def reason_of(error: Exception) -> str:
+    """The beginning of an error's message, in one line; its class where it has none."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def _check_metadata(directory: Path) -> None:
+    """Raise ValueError where TFDS would wait for a pipe, or load a module because the metadata names it."""
+    for name in METADATA_FILES:
+        if os.path.lexists(directory / name) and not (directory / name).is_file():
+            raise ValueError(f"{name} is no file")
+    if not (directory / FEATURES).exists():
+        raise ValueError(f"{FEATURES} is missing")
+    waiting = [json.loads((directory / FEATURES).read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        for key in CLASS_KEYS if isinstance(node, dict) else ():
+            name = node.get(key)
+            if not isinstance(name, dict) and name not in FEATURE_CLASSES:  # a feature may be called type
+                raise ValueError(f"{FEATURES} names the class {str(name)[:60]!r}, which no recording has")
 
 
 def written_directories(root: Path | str) -> list[Path]:
@@ -242,9 +310,11 @@ def written_directories(root: Path | str) -> list[Path]:
 def _name_of(directory: Path) -> str | None:
     """The name of a data set; None where its metadata cannot be read."""
     try:
-        return json.loads((directory / INFO).read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        if (directory / INFO).is_file():
+            return json.loads((directory / INFO).read_text(encoding="utf-8"))["name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
 
 
 @functools.cache
@@ -274,8 +344,17 @@ def _parser(features_json: str) -> example_parser.ExampleParserNp:
 
 
 def parse_record(record: bytes, builder) -> dict:
-    """The columns of one record: {"steps": {...}, "episode_metadata": {...}}, over time."""
-    return _parser(json.dumps(builder.info.features.to_json())).parse_example(record)
+    """The columns of one record: {"steps": {...}, "episode_metadata": {...}}, over time.
+
+    Raises DataError where it isn't what the metadata says.
+    """
+    try:
+        return _parser(json.dumps(builder.info.features.to_json())).parse_example(record)
+    except Exception as error:  # TFDS and protocol buffers raise many types
+        raise DataError(
+            f"a record in {builder.data_dir} is not what its metadata says ({reason_of(error)}): record "
+            "it again"
+        ) from None
 
 
 def stored_keys(directories: Iterable[Path | str]) -> set[str]:
@@ -284,6 +363,9 @@ def stored_keys(directories: Iterable[Path | str]) -> set[str]:
     for directory in directories:
         for path in shards(directory):
             for record in read_records(path):
-                found = tf_example_pb2.Example.FromString(record).features.feature
-                keys.add(found["episode_metadata/key"].bytes_list.value[0].decode())
+                try:
+                    found = tf_example_pb2.Example.FromString(record).features.feature
+                    keys.add(found["episode_metadata/key"].bytes_list.value[0].decode())
+                except (DecodeError, IndexError, ValueError) as error:
+                    raise DataError(f"{path} has no key ({reason_of(error)}): record it again") from None
     return keys

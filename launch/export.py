@@ -13,6 +13,7 @@ Packing keeps the whole state and every pixel (collect/export.py). Tracks (colle
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,13 +43,21 @@ def examples(data: Path) -> Iterator[tuple[str, dict]]:
 
 def name_of(metadata: dict) -> str:
     """A file name that tells an episode from all others."""
-    key = json.loads(metadata["key"])
-    policy = Path(key["policy"]).name
-    wind = "" if key["wind"] is None else "-w{:03d}-{:02d}".format(*key["wind"])
-    changed = "" if key["traffic"] == 1.0 else f"-x{key['traffic']:g}"
-    digest = f"-{key['policy_hash']}" if key["policy_hash"] else ""
-    length = f"-{key['episode_s']:g}s"
-    return f"{key['airport']}-{key['seed']:06d}-{policy}{digest}{changed}{wind}{length}"
+    try:
+        key = json.loads(metadata["key"])
+        policy = Path(key["policy"]).name
+        wind = "" if key["wind"] is None else "-w{:03d}-{:02d}".format(*key["wind"])
+        changed = "" if key["traffic"] == 1.0 else f"-x{key['traffic']:g}"
+        digest = f"-{key['policy_hash']}" if key["policy_hash"] else ""
+        length = f"-{key['episode_s']:g}s"
+        name = f"{key['airport']}-{key['seed']:06d}-{policy}{digest}{changed}{wind}{length}"
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"an episode has no key ({store.reason_of(error)}): record it again") from None
+    if not re.fullmatch(
+        r"\w[\w.:+-]{0,199}", name
+    ):  # the name of a file, which nobody's data may lead elsewhere
+        raise DataError(f"an episode has the key {name[:60]!r}, which is no name: record it again")
+    return name
 
 
 def pack(config: Pack) -> str:
@@ -74,13 +83,22 @@ def unpack(config: Unpack) -> str:
     with contextlib.ExitStack() as stack:
         for path in runs.track(paths, "episode"):
             example = export.read(path)
-            layout = layout_of(example)
+            layout, key, written = unpacked(example, path)
             if layout not in writers:
                 directory = config.out / f"worker-{len(writers):03d}"
                 writers[layout] = stack.enter_context(store.EpisodeWriter(directory, *layout))
-            if example["episode_metadata"]["key"].decode() not in have:
-                writers[layout].write(as_written(example))
+            if key not in have:
+                writers[layout].write(written)
     return f"{len(paths)} episodes in {config.out}"
+
+
+def unpacked(example: dict, path: Path) -> tuple[tuple, str, dict]:
+    """Layout, key and steps of a packed episode. Raises DataError where it lacks one of them."""
+    try:
+        return layout_of(example), example["episode_metadata"]["key"].decode(), as_written(example)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {store.reason_of(error)}"
+        raise DataError(f"{path} holds no episode ({reason}): export it again") from None
 
 
 def layout_of(example: dict) -> tuple[int | None, int, int]:
