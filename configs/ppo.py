@@ -33,8 +33,9 @@ class NetworkConfig:
     dtype: str = "bfloat16"  # of the trunk
 
     def __post_init__(self):
-        at_least(self, 1, "width", "heads", prefix="network.")
-        at_least(self, 0, "blocks", prefix="network.")
+        # A file may claim anything: what is far beyond any machine is refused before it is built.
+        within(self, 1, 65_536, "width", "heads", prefix="network.")
+        within(self, 0, 1024, "blocks", prefix="network.")
         divides = self.width % self.heads == 0
         require(divides, "network.heads", self.heads, f"a divisor of width {self.width}")
         require(self.dtype in ("bfloat16", "float32"), "network.dtype", self.dtype, "bfloat16 or float32")

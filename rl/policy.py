@@ -137,12 +137,12 @@ def load_network(directory: Path | str, step: int | None = None) -> tuple[nn.Mod
     try:
         size, choices = NetworkConfig(**config["network"]), config["choices"]
         shapes = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf["shape"], leaf["dtype"]),
+            checkpoints.abstract_leaf,
             config["observation"],
             is_leaf=lambda node: "shape" in node,
         )
         difference = _difference(config, shapes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         kind = f" but a {config['kind']}" if "kind" in config else ""
         raise CheckpointError(
             f"{directory} holds no controller{kind}; name the policy folder of a training run"

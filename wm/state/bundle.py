@@ -210,34 +210,52 @@ def _scene(d: dict) -> Scene:
     return Scene(**{**d, "traffic": Traffic(**d["traffic"]), "runways": Runways(**d["runways"])})
 
 
-def load_bundle(directory: Path | str | None = None, airport: str | None = None) -> EnvParams:
-    """Load a world model; None loads the packaged one. `airport` keeps that airport alone.
+def read_arrays(directory: Path) -> tuple[dict, dict]:
+    """The arrays of a world model, as `assemble` takes them, and its config.
 
-    Raises checkpoints.CheckpointError where the directory holds none, its bytes have changed, or
-    it does not know the airport.
+    Raises checkpoints.CheckpointError as `load_bundle` does.
     """
-    directory = PACKAGED if directory is None else Path(directory)
     config = checkpoints.load_config(directory)
     if config.get("kind") != KIND:
         raise checkpoints.CheckpointError(
             f"{directory} holds {config.get('kind', 'another kind of checkpoint')!r}, not a world "
             "model: give the directory that launch.train_wm wrote"
         )
-    shapes = {k: jax.ShapeDtypeStruct(tuple(s), d) for k, (s, d) in config["leaves"].items()}
-    flat = checkpoints.restore(directory, shapes)
-    nested = traverse_util.unflatten_dict(flat, sep="/")
-    spawns = nested["spawns"]
     try:
+        shapes = {
+            k: checkpoints.abstract_leaf({"shape": s, "dtype": d}) for k, (s, d) in config["leaves"].items()
+        }
+        airports = config["training"].get("airports", [])
+        if not all(isinstance(icao, str) for icao in airports):
+            raise ValueError("an airport without a name")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise checkpoints.CheckpointError(
+            f"the world model in {directory} does not say what it holds ({error}): train it again"
+        ) from error
+    flat = checkpoints.restore(directory, shapes)
+    try:
+        nested = traverse_util.unflatten_dict(flat, sep="/")
+        spawns = nested["spawns"]
         arrays = nested | {
             "airports": ap.with_legs_ahead(nested["airports"]),
             "spawns": SpawnTable(rows=Traffic(**spawns["rows"]), count=spawns["count"]),
             "scenes": _scene(nested["scenes"]),
         }
-    except (TypeError, KeyError) as error:
+        _check_names(directory, config.get("names"), arrays)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise checkpoints.CheckpointError(
             f"the world model in {directory} was saved with other columns ({error}): train it again"
         ) from error
-    _check_names(directory, config.get("names"), arrays)
+    return arrays, config
+
+
+def load_bundle(directory: Path | str | None = None, airport: str | None = None) -> EnvParams:
+    """Load a world model; None loads the packaged one. `airport` keeps that airport alone.
+
+    Raises checkpoints.CheckpointError where the directory holds none, its bytes have changed, or
+    it does not know the airport.
+    """
+    arrays, config = read_arrays(PACKAGED if directory is None else Path(directory))
     if airport is not None:
         known = config["training"].get("airports", [])
         if airport not in known:

@@ -18,7 +18,9 @@ back as NumPy arrays (random keys as key arrays); place them where they are need
 
 import difflib
 import json
+import math
 import os
+import re
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
@@ -35,6 +38,7 @@ from wm.store.manifest import changed_file, content_hash, missing_part, write_ma
 from wm.store.provenance import git_commit, library_versions, write_json
 
 UNFINISHED = ".unfinished-"
+LARGEST = 2**36  # numbers of one array
 KEY_IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
 
 
@@ -164,13 +168,41 @@ def load_leaves(directory: Path | str, step: int | None = None) -> dict[str, np.
     folder = _choose(Path(directory), step)
     _verify(folder)
     leaves = {}
-    for name, leaf in _read_json(folder / "metadata.json")["leaves"].items():
+    for name, leaf in _stored_leaves(folder).items():
         shape, dtype = tuple(leaf["shape"]), leaf["dtype"]
         if implementation := KEY_IMPLEMENTATIONS.get(dtype):
             data = jax.random.key_data(jax.random.key(0, impl=implementation))
             shape, dtype = shape + data.shape, data.dtype
         leaves[name] = jax.ShapeDtypeStruct(shape, dtype)
     return _read_arrays(folder / "arrays", leaves)
+
+
+def abstract_leaf(described: Any) -> jax.ShapeDtypeStruct:
+    """What {"shape": [...], "dtype": ...} of a file says of an array.
+
+    Raises:
+      CheckpointError: it says nothing of the kind.
+    """
+    try:
+        shape, dtype = described["shape"], jnp.dtype(described["dtype"])
+        if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > LARGEST:
+            raise ValueError(f"shape {str(shape)[:60]}")
+        return jax.ShapeDtypeStruct(tuple(shape), dtype)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{_one_line(error)} describes no array of a checkpoint; copy it again from its source"
+        ) from error
+
+
+def _stored_leaves(folder: Path) -> dict[str, dict[str, Any]]:
+    """What metadata.json says of the leaves of a step."""
+    leaves = _read_json(folder / "metadata.json").get("leaves")
+    if not isinstance(leaves, dict):
+        raise CheckpointError(f"{folder}: metadata.json has no leaves; copy it again from its source")
+    for leaf in leaves.values():
+        is_key = isinstance(leaf, dict) and str(leaf.get("dtype")) in KEY_IMPLEMENTATIONS
+        abstract_leaf({**leaf, "dtype": "uint32"} if is_key else leaf)
+    return leaves
 
 
 # Which folder
@@ -181,7 +213,7 @@ def _folder(directory: Path, step: int) -> Path:
 
 
 def _steps(directory: Path) -> list[int]:
-    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal())
+    return sorted(int(path.name) for path in directory.glob("*") if re.fullmatch("[0-9]{1,18}", path.name))
 
 
 def _complete_steps(directory: Path) -> list[int]:
@@ -224,7 +256,13 @@ def _read_verified(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} isn't JSON: {_one_line(error)}; copy it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, not an object; copy it again")
+    return found
 
 
 def _remove_unfinished(directory: Path) -> None:
@@ -309,10 +347,10 @@ def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
 
 def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
     arrays = {}
-    for name, leaf in leaves.items():
-        stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-        arrays[name] = np.zeros(stored.shape, stored.dtype)
     try:
+        for name, leaf in leaves.items():
+            stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+            arrays[name] = np.zeros(stored.shape, stored.dtype)
         arrays |= ocp.load(folder, {name: array for name, array in arrays.items() if array.size})
     except Exception as error:  # Orbax raises the bare class for array data that it can't read
         raise CheckpointError(f"{folder} can't be read: {_one_line(error)}; name an earlier step") from error
@@ -332,7 +370,7 @@ def _barrier(name: str) -> None:
 
 
 def _compare_leaves(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> None:
-    stored = _read_json(folder / "metadata.json")["leaves"]
+    stored = _stored_leaves(folder)
     remedy = "build the program's tree from the configuration saved beside it (load_config)"
     for name, leaf in leaves.items():
         if name not in stored:

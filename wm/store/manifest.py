@@ -25,13 +25,17 @@ def missing_part(folder: Path) -> str | None:
     if not folder.is_dir():
         return "no such folder"
     try:
+        if not (folder / MANIFEST).is_file():
+            return f"no {MANIFEST}"
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
         sizes = {name: entry["bytes"] for name, entry in files.items()}
-    except FileNotFoundError:
-        return f"no {MANIFEST}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if not all(isinstance(entry["sha256"], str) for entry in files.values()):
+            return f"unreadable {MANIFEST}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"unreadable {MANIFEST}"
     for name, size in sizes.items():
+        if not _is_inside(name):
+            return f"{MANIFEST} names {name[:60]!r}, which is not in it"
         path = folder / name
         if not path.is_file():
             return f"no file {name}"
@@ -43,9 +47,11 @@ def missing_part(folder: Path) -> str | None:
 def changed_file(folder: Path, only: str | None = None) -> str | None:
     """Name of the first file (or of the one asked about) that is not what was written, or None.
 
-    Reads the files; `missing_part(folder)` has to be None.
+    Reads the files; `missing_part(folder)` has to be None. A file that isn't listed isn't what was written.
     """
     files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    if only is not None and only not in files:
+        return only
     for name, entry in files.items():
         if only in (None, name) and _sha256(folder / name) != entry["sha256"]:
             return name
@@ -55,6 +61,11 @@ def changed_file(folder: Path, only: str | None = None) -> str | None:
 def content_hash(folder: Path) -> str:
     """SHA-256 of the manifest, and so of every file's name and content, wherever the folder lies."""
     return _sha256(folder / MANIFEST)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name of a file leads to no other folder."""
+    return bool(name) and "\0" not in name and ".." not in name.split("/") and not name.startswith("/")
 
 
 def _files(folder: Path) -> list[Path]:
