@@ -102,7 +102,7 @@ def actions_of(config: Generate, model: ModelConfig) -> np.ndarray | None:
             actions = np.load(config.actions, allow_pickle=False)
         else:
             actions = np.loadtxt(config.actions, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise GenerateError(f"{config.actions} can't be read as actions: {error}") from error
     if actions.ndim != 2 or not np.isfinite(actions).all():
         raise GenerateError(f"{config.actions} is {actions.shape}, must be (n, A) finite numbers")

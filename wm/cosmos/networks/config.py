@@ -18,7 +18,20 @@ WAN_LATENTS_STD = (
     *(3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.916),
 )
 TEXT_TOKENS = 512  # every published model pads its text embedding to this many tokens
+WIDEST, MOST_LAYERS = (
+    2**20,
+    1024,
+)  # files may claim any size: what is far beyond every model is refused unbuilt
 REASON1_WIDTH = 100_352  # 28 layers of Cosmos-Reason1-7B, 3584 wide, concatenated
+
+
+def _within(config, low: int, high: int, *names: str) -> None:
+    """Raises ValueError for the first of the fields, numbers or tuples of them, that isn't in [low, high]."""
+    for name in names:
+        values = getattr(config, name)
+        for value in values if isinstance(values, tuple) else (values,):
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {values}, must be at least {low} and at most {high}")
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,9 @@ class DiTConfig:
     step_hidden: int = 0
 
     def __post_init__(self):
-        for name in ("width", "blocks", "heads", "mlp_ratio", "adaln_rank", "context_width", "patch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        _within(self, 1, MOST_LAYERS, "blocks", "patch", "mlp_ratio")
+        _within(self, 1, WIDEST, "width", "heads", "adaln_rank", "context_width", "latent_channels")
+        _within(self, 0, WIDEST, "text_width", "step_hidden")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
         if self.head_width % 2 or self.head_width < 12:
@@ -86,9 +99,7 @@ class ActionConfig:
     hidden: int = 8192
 
     def __post_init__(self):
-        for name in ("width", "per_latent", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        _within(self, 1, WIDEST, "width", "per_latent", "hidden")
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,10 @@ class VAEConfig:
     temporal_downsample: tuple[bool, ...] = (False, True, True)
     latents_mean: tuple[float, ...] = WAN_LATENTS_MEAN
     latents_std: tuple[float, ...] = WAN_LATENTS_STD
+
+    def __post_init__(self):
+        _within(self, 1, WIDEST, "base_dim", "z_dim", "dim_mult")
+        _within(self, 1, MOST_LAYERS, "num_res_blocks")
 
     @property
     def spatial_compression(self) -> int:
@@ -129,6 +144,12 @@ class TokenizerConfig:
     temporal_compression: int = 8
     latents_mean: tuple[float, ...] | None = None
     latents_std: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        _within(self, 1, WIDEST, "encoder_block_out_channels", "decode_block_out_channels", "latent_channels")
+        _within(
+            self, 1, MOST_LAYERS, "num_layers", "patch_size", "spatial_compression", "temporal_compression"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ statistics are kept with the model. Published fine-tunes that were fed raw actio
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ import numpy as np
 
 from wm.store import listing
 
+# What NumPy raises for a file that is damaged, encrypted, packed in another way or announces too much.
+UNREADABLE = (
+    OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 LATENTS = ".latents"  # in a data set: its clips encoded, see launch.cosmos.latents
 
 
@@ -178,7 +183,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             return arrays["frames"], arrays["actions"]
     except KeyError as error:
         raise ClipError(f"{path}: no array {error.args[0]}; it must hold 'frames' and 'actions'") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise ClipError(f"{path} can't be read ({error}); write it again") from error
 
 

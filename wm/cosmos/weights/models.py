@@ -20,7 +20,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -170,11 +169,17 @@ def load(folder: Path | str, place: Place | None = None) -> Model:
         config = cli.from_json(KINDS[described["kind"]], described["model"])
     except (KeyError, TypeError, cli.ConfigError) as error:
         raise WeightsError(f"{folder} isn't a converted Cosmos model: {error}") from error
-    abstract = {
-        tuple(name.split("/")): jax.ShapeDtypeStruct(tuple(leaf["shape"]), jnp.dtype(leaf["dtype"]))
-        for name, leaf in metadata["leaves"].items()
-    }
-    tree = checkpoints.restore(folder, unflatten_dict(abstract), STEP)
+    try:
+        abstract = {
+            tuple(name.split("/")): checkpoints.abstract_leaf(leaf)
+            for name, leaf in metadata["leaves"].items()
+        }
+        tree = unflatten_dict(abstract)
+        params = flat(tree["params"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{folder} isn't a converted Cosmos model: it has no parameters") from error
+    _check(config, params, str(folder))
+    tree = checkpoints.restore(folder, tree, STEP)
     context = tree.get("context")
     leaves = flat(tree.pop("params"))
     _check(config, leaves, str(folder))

@@ -228,8 +228,9 @@ def _tokenizer(naming: str, source: Source) -> TokenizerConfig:
     """Only one architecture was ever published, of the default's sizes; config.json may say others."""
     told = source.config or {}
     names = claims(TokenizerConfig()).keys() & told.keys()
-    sizes = {name: tuple(told[name]) if isinstance(told[name], list) else told[name] for name in names}
-    return replace(TokenizerConfig(), **sizes)
+    return cli.from_json(
+        TokenizerConfig, cli.to_json(TokenizerConfig()) | {name: told[name] for name in names}
+    )
 
 
 # What shapes don't tell
@@ -248,11 +249,21 @@ def _completed(config: Config, source: Source) -> Config:
                 f"{source.where}: config.json says {name} = {beside[name]}, the weights {value}; "
                 "take both from the same model"
             )
-    if isinstance(config, ModelConfig):
-        scale = tuple(float(ratio) for ratio in beside.get("rope_scale", config.dit.rope_scale))
-        return replace(config, dit=replace(config.dit, rope_scale=scale))
-    statistics = {name: beside[name] for name in ("latents_mean", "latents_std") if beside.get(name)}
-    return replace(config, **{name: tuple(np.ravel(values).tolist()) for name, values in statistics.items()})
+    try:
+        if isinstance(config, ModelConfig):
+            scale = tuple(float(ratio) for ratio in beside.get("rope_scale", config.dit.rope_scale))
+            if len(scale) != 3 or not np.isfinite(scale).all():
+                raise ValueError(f"rope_scale is {scale}")
+            return replace(config, dit=replace(config.dit, rope_scale=scale))
+        statistics = {
+            name: tuple(np.ravel(np.asarray(beside[name], np.float64)).tolist())
+            for name in ("latents_mean", "latents_std") if beside.get(name)
+        }  # fmt: skip
+        if not all(np.isfinite(values).all() for values in statistics.values()):
+            raise ValueError("statistics of latents that are no numbers")
+        return replace(config, **statistics)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WeightsError(f"{source.where}: config.json can't be used: {str(error)[:200]}") from error
 
 
 def _normalised(config: VAEConfig | TokenizerConfig, source: Source) -> VAEConfig | TokenizerConfig:
@@ -311,7 +322,7 @@ def _noted(source: Source, config_class: type) -> Config | None:
         return None
     try:
         return cli.from_json(config_class, json.loads(source.note[NOTE]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{source.where}: the model described in it is unknown: {error}") from error
 
 

@@ -7,6 +7,7 @@ table of contents is read until a tensor is asked for.
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -174,7 +175,7 @@ def open_source(path: Path | str, running_mean: bool = False) -> Source:
         else:
             _add_file(source, path)
         actions = folder / ACTION_FILE
-        if (folder / "config.json").exists():
+        if os.path.lexists(folder / "config.json"):
             source.config = _read_json(folder / "config.json")
         if path.suffix != ".pt" and actions.exists() and path != actions and source.config is not None:
             _add_file(source, actions)
@@ -222,10 +223,12 @@ def _add_folder(source: Source, folder: Path) -> None:
 
 def _add_index(source: Source, index: Path) -> None:
     """Adds the shards that an index lists, which have to hold exactly the tensors that it lists."""
-    try:
-        listed = dict(_read_json(index)["weight_map"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{index} isn't an index of shards: it has no weight_map") from error
+    listed = _read_json(index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise WeightsError(f"{index} isn't an index of shards: it has no weight_map")
+    for name in listed.values():  # of files beside the index, and nowhere else
+        if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
+            raise WeightsError(f"{index} lists {str(name)[:60]!r}, which is no name of a file beside it")
     for name in sorted(set(listed.values())):
         shard = index.parent / name
         if not shard.exists():
@@ -246,6 +249,8 @@ def _ignored(name: str) -> bool:
 
 
 def _add_file(source: Source, file: Path) -> None:
+    if not file.is_file():
+        raise WeightsError(f"{file} is no file; download it again")
     if file.suffix == ".safetensors":
         _add_safetensors(source, file)
     elif file.suffix in TORCH_SUFFIXES:
@@ -334,10 +339,15 @@ def _torch_array(torch, tensor) -> np.ndarray:
 
 
 def _read_json(path: Path) -> dict:
+    if not path.is_file():  # a pipe would never answer, a device never end
+        raise WeightsError(f"{path} is no file; download it again")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} isn't JSON: {_one_line(error)}") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds a {type(found).__name__}, not an object; download it again")
+    return found
 
 
 def _one_line(error: BaseException) -> str:

@@ -34,7 +34,7 @@ def read(path: Path | str) -> np.ndarray:
     path = Path(path)
     try:
         embedding = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _only_tensor(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise WeightsError(f"{path} can't be read as a text embedding: {error}") from error
     if embedding.ndim == 2:
         embedding = embedding[None]
