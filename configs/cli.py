@@ -13,7 +13,6 @@ import contextlib
 import difflib
 import io
 import json
-import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -137,9 +136,11 @@ def load(config_class: type[Config], path: Path | str) -> Config:
         return from_json(config_class, json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} isn't JSON: {error}") from error
 
 
@@ -189,7 +190,7 @@ def _convert(wanted: Any, value: Any, name: str) -> Any:
             return tuple(_convert(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(pairs))
     elif origin is dict and isinstance(value, dict):
         return {key: _convert(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
-    elif wanted is float and type(value) in (int, float) and math.isfinite(value):
+    elif wanted is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     elif wanted is Path and type(value) is str:
         return Path(value)

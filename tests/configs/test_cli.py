@@ -215,3 +215,26 @@ def test_what_is_not_json_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         runs.write_config(tmp_path / "config.json", Train(learning_rate=float("inf")))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("[" * 100_000, "isn't JSON: maximum recursion depth"),
+        ("\udcff", "isn't JSON"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(tmp_path, text, cause):
+    path = tmp_path / "config.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(cli.ConfigError, match=cause):
+        cli.load(Train, path)
+
+
+def test_a_number_beyond_all_floats_is_refused():
+    assert "learning_rate is 1000" in error_of(lambda: cli.from_json(Train, changed(learning_rate=10**400)))
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(cli.ConfigError, match="can't be read: Is a directory"):
+        cli.load(Train, tmp_path)
