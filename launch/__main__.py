@@ -21,6 +21,7 @@ COMMANDS = {
     "eval_wm": "judge a simulator on hours it has not seen",
     "train_ppo": "train a controller in the simulator",
     "check_training": "whether training that is killed goes on to the same end",
+    "check_faults": "whether hostile inputs are refused, and broken runs lose nothing",
     "eval_policy": "let controllers play the real game or the simulator",
     "bench": "simulated decisions per second",
     "cosmos": "NVIDIA Cosmos: convert, fine-tune, generate",

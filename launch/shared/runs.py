@@ -20,6 +20,7 @@ from configs import cli
 from wm.store.provenance import ROOT, git_commit, library_versions, write_json
 
 Item = TypeVar("Item")
+LONGEST = 4000  # characters of a message: what a file or a page says of itself may be of any length
 
 
 def create(name: str, root: Path | str = "runs") -> Path:
@@ -152,7 +153,8 @@ def in_one_line(message: object) -> str:
     if isinstance(message, OSError) and message.strerror:
         where = f"{message.filename}: " if message.filename else ""
         message = f"{where}{message.strerror}"
-    return " ".join(str(message).split())
+    line = " ".join(str(message).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
 @contextmanager
