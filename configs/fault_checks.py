@@ -1,7 +1,7 @@
 """What goes wrong around a run, done on purpose: inputs that do not belong, and interruptions.
 
     python -m launch.check_faults fuzz --record people   # 10 minutes; 0 crashes in 5,000 inputs
-    python -m launch.check_faults drill --record people  # 30 minutes; 0 faults that lost something
+    python -m launch.check_faults drill --record people  # an hour; 0 faults that lost something
 
 Two CPU cores. `drill` also breaks evaluations in the real game where OPENSCOPE_URL or --url is a game of your
 own, by http. Recordings are broken by `launch.check_game faults`, training by `launch.check_training`.

@@ -8,10 +8,12 @@ taken stays in the run folder. See configs/fault_checks.py.
 """
 
 import dataclasses
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from configs import cli
@@ -21,6 +23,7 @@ from launch.faults.readers import READERS
 from launch.records_page import markdown
 from launch.shared import records, runs
 from launch.shared.records import Figure, RecordError
+from wm.store.provenance import write_json
 
 SHOWN = 40  # crashes in one list
 
@@ -49,24 +52,25 @@ def run_fuzz(config: Fuzz, folder: Path) -> tuple[dict, dict[str, Figure], list[
 
 
 def rows_of(config: Drill, folder: Path) -> Iterator[drills.Row]:
-    """Every fault, one after the other."""
+    """Every fault, one after the other; what was done before, in the same folder, is not done again."""
     bench = drills.Bench(folder, config.draw)
-    chosen = lambda name: not config.commands or name in config.commands  # noqa: E731
-    for damage in damaged.DAMAGES:
-        if chosen(damage.command):
-            yield damaged.refuse(bench, damage)
-    for name, fault in drills.plan():
-        if chosen(name):
-            yield drills.drill(bench, name, fault)
-    if config.url and config.game and chosen("game"):
-        for name in playing.NAMES:
-            yield playing.break_off(bench, config, name)
+    todo = [(d.command, d.fault, partial(damaged.refuse, bench, d)) for d in damaged.DAMAGES]
+    todo += [(name, fault, partial(drills.drill, bench, name, fault)) for name, fault in drills.plan()]
+    if config.url and config.game:
+        todo += [("game", name, partial(playing.break_off, bench, config, name)) for name in playing.NAMES]
+    chosen = [one for one in todo if not config.commands or one[0] in config.commands]
+    for command, fault, do in runs.track(chosen, "fault"):
+        done = folder / "rows" / f"{command}-{fault}.json".replace(" ", "-")
+        if not done.exists():
+            done.parent.mkdir(exist_ok=True)
+            write_json(done, do().as_dict())
+        yield drills.Row(**json.loads(done.read_text()))
 
 
 def run_drill(config: Drill, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]:
     """Break and mend; returns (results, figures, faults)."""
     config = dataclasses.replace(config, url=config.url or os.environ.get("OPENSCOPE_URL"))
-    rows = list(runs.track(rows_of(config, folder), "fault", len(damaged.DAMAGES) + len(drills.plan())))
+    rows = list(rows_of(config, folder))
     shown = [("command", "fault", "status", "kept", "lost", "what the user reads")]
     for row in rows:
         said = row.said.replace(str(folder), "...").replace("|", "/")[:160]

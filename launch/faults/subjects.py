@@ -6,6 +6,7 @@ A subject's product is a dictionary from names to digests; what a run has writte
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from collect import store
 from launch import check_training
 from launch.faults import models
 from launch.faults.digests import digest
+from launch.shared.processes import cpu_seconds
 from wm.store import checkpoints
 from wm.store.provenance import ROOT
 
@@ -112,7 +114,7 @@ SUBJECTS = {
     for subject in (
         Subject(
             "evaluation",
-            _words(f"{EVALUATION} --where model --minutes 2 --episodes 8"),
+            _words(f"{EVALUATION} --where model --minutes 1 --episodes 4"),
             _episodes, 300,
         ),
         Subject(
@@ -181,10 +183,20 @@ def run(words: list[str], programs: Path, **options) -> subprocess.CompletedProc
 
 
 def timed(words: list[str], programs: Path) -> tuple[float, subprocess.CompletedProcess]:
-    """Seconds that a command took, and its end."""
-    begin = time.monotonic()
+    """Seconds of processor time that a command took, which a busy machine hardly changes, and its end."""
+    used = lambda usage: usage.ru_utime + usage.ru_stime  # noqa: E731
+    before = used(resource.getrusage(resource.RUSAGE_CHILDREN))
     done = run(words, programs)
-    return time.monotonic() - begin, done
+    return used(resource.getrusage(resource.RUSAGE_CHILDREN)) - before, done
+
+
+def reach(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait until a command has used so much processor time; False where it ends before."""
+    while process.poll() is None:
+        if sum(cpu_seconds(process.pid).values()) >= seconds:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def last_lines(text: str) -> list[str]:
