@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from http.client import HTTPException
 
 from collect import GameError
 from collect.server import Server, server_of
@@ -32,7 +33,7 @@ def enabled(server: Server | str | None = None) -> list[Entry]:
             if not entry.get("disabled")
         ]
         return sorted(found, key=lambda entry: (LEVELS.index(entry.level), entry.icao))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise GameError(
             f"{server.address} has no list of airports ({error}): set OPENSCOPE_URL to the address of a game"
         ) from None

@@ -25,6 +25,7 @@ SYSTEM_BROWSERS = (
     "google-chrome",
     "google-chrome-stable",
 )
+LONGEST = 500  # characters of what a page says of its own error
 LAUNCH_TIMEOUT_S, START_TIMEOUT_S = 60.0, 300.0  # of one browser, and of all that are tried
 
 
@@ -101,7 +102,8 @@ class Browser:
 
     def _explain(self, error: PlaywrightError) -> GameError:
         """Turn a Playwright error into one line."""
-        text = str(error).splitlines()[0].removeprefix("Page.evaluate: ").removeprefix("Error: ")
+        said = (str(error).splitlines() or ["an error without words"])[0][:LONGEST]
+        text = said.removeprefix("Page.evaluate: ").removeprefix("Error: ")
         if "has been closed" in text or "crashed" in text or "disconnected" in text:
             self.lost = True
             return BrowserLost(f"the browser has crashed or was closed ({text}): open the game again")

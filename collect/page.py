@@ -163,7 +163,7 @@ class Page:
             waited = time.monotonic() - begin
             late = waited > self._server.wait_s
             failed = self._errors and (late or (waited > FAILED_S and not self._under_way))
-            why = f' ("{str(self._errors[0]).splitlines()[0]}")' if self._errors else ""
+            why = f' ("{str(self._errors[0])[:500].partition(chr(10))[0]}")' if self._errors else ""
             if failed and found == "loading":
                 raise GameFault(f"the game fails while it starts {episode}{why}: choose another seed")
             if late and self._under_way and not failed:
@@ -175,7 +175,7 @@ class Page:
                 )
             await asyncio.sleep(0.02)
         if found != "ready":
-            raise GameError(f"{self._where()} is not an openScope that this bridge knows: {found}")
+            raise GameError(f"{self._where()} is not an openScope that this bridge knows: {str(found)[:500]}")
 
     async def _state(self) -> str:
         """What the bridge says of the page (bridge.js); a page that is just being left is blank."""
