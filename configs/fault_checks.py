@@ -51,9 +51,4 @@ class Drill(ServerConfig):
     out: Path | None = None
     """Folder for the runs and results.json; a new one below runs/ if left out."""
     record: str | None = None
-    """Merge the figures into launch/records/<record>.json; all commands only."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.record and self.commands:
-            raise ValueError("record takes every fault: leave out --commands")
+    """Merge the figures into launch/records/<record>.json; 30 faults or more only."""

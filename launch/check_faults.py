@@ -26,6 +26,7 @@ from launch.shared.records import Figure, RecordError
 from wm.store.provenance import write_json
 
 SHOWN = 40  # crashes in one list
+FEWEST = 30  # faults of a record
 
 
 def count(value: int, unit: str, n: int) -> Figure:
@@ -59,6 +60,10 @@ def rows_of(config: Drill, folder: Path) -> Iterator[drills.Row]:
     if config.url and config.game:
         todo += [("game", name, partial(playing.break_off, bench, config, name)) for name in playing.NAMES]
     chosen = [one for one in todo if not config.commands or one[0] in config.commands]
+    if config.record and len(chosen) < FEWEST:
+        raise ValueError(
+            f"record takes {FEWEST} faults or more, these are {len(chosen)}: name more --commands"
+        )
     for command, fault, do in runs.track(chosen, "fault"):
         done = folder / "rows" / f"{command}-{fault}.json".replace(" ", "-")
         if not done.exists():

@@ -1,6 +1,7 @@
 """Damaged, old and foreign inputs given to whole commands: one line of error, and nothing is touched."""
 
 import contextlib
+import hashlib
 import io
 import json
 import shutil
@@ -172,7 +173,7 @@ def refuse(bench: Bench, damage: Damage) -> Row:
         subjects.make_inputs(bench.inputs)
     shutil.copytree(source(bench), copy)
     damage.harm(copy)
-    before = _sizes(copy)
+    before = _contents(copy)
     said, row = io.StringIO(), Row(damage.command, damage.fault)
     handler = signal.getsignal(signal.SIGTERM)  # some commands set their own
     given = [word.format(i=copy, o=out, inputs=bench.inputs) for word in words.split()]
@@ -189,11 +190,12 @@ def refuse(bench: Bench, damage: Damage) -> Row:
     check_words(row, said.getvalue(), (1,))
     if damage.told not in said.getvalue():
         row.problems.append(f"says {row.said!r}, which has no {damage.told!r}")
-    if _sizes(copy) != before:
-        row.lost.append("the input was changed")
+    now = _contents(copy)
+    row.lost += [path for path, digest in before.items() if now.get(path) != digest]
     return row
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Files of a folder and their sizes; locks are no data."""
-    return {str(path): path.lstat().st_size for path in folder.rglob("*") if path.name != lock.NAME}
+def _contents(folder: Path) -> dict[str, str]:
+    """Files of a folder and their digests; locks are no data, and pipes hold none."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != lock.NAME)
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -4,6 +4,7 @@ Each fault hits a small run of its own. The same command must then come to the s
 disturbed, to the bit, and what was written before the fault must still be there unchanged.
 """
 
+import json
 import resource
 import shutil
 import signal
@@ -15,8 +16,10 @@ from launch.faults import subjects
 from launch.faults.subjects import SUBJECTS, Subject
 from launch.shared.training import RESUME
 from wm.store import checkpoints, lock
+from wm.store.provenance import write_json
 
 KILLED = ("unpack", "pack", "video", "convert", "export", "evaluation")  # training: launch.check_training
+COMPILED = ("evaluation",)
 SHARED = ("train_wm", "train_ppo", "finetune")
 TRIES = 6  # to hit a run before it ends
 
@@ -43,7 +46,6 @@ class Bench:
     def __init__(self, folder: Path, draw: int):
         self.folder, self.moments = folder, Random(draw)
         self.inputs, self.programs = folder / "inputs", folder / "inputs" / "programs"
-        self._whole: dict[str, tuple[float, dict[str, str]]] = {}
 
     def words(self, subject: Subject, out: Path) -> list[str]:
         """What follows `python -m`; inputs are made when the first subject needs them."""
@@ -52,14 +54,16 @@ class Bench:
 
     def whole(self, subject: Subject) -> tuple[float, dict[str, str]]:
         """Processor time of an undisturbed run, its programs compiled, and what it leaves."""
-        if subject.name not in self._whole:
-            for _ in range(2 if subject.name in KILLED else 1):  # the first compiles
+        kept = self.folder / f"{subject.name}-whole.json"
+        if not kept.exists():
+            for _ in range(2 if subject.name in COMPILED else 1):  # the first compiles
                 out = self.fresh(f"{subject.name}-whole")
                 seconds, done = subjects.timed(self.words(subject, out), self.programs)
                 if done.returncode:
                     raise ValueError(f"{subject.name} fails by itself: {done.stderr[-300:]}")
-            self._whole[subject.name] = seconds, subject.product(out)
-        return self._whole[subject.name]
+            write_json(kept, {"seconds": seconds, "product": subject.product(out)})
+        whole = json.loads(kept.read_text())
+        return whole["seconds"], whole["product"]
 
     def fresh(self, name: str) -> Path:
         """A name for a folder that is not there."""

@@ -179,6 +179,9 @@ def run(words: list[str], programs: Path, **options) -> subprocess.CompletedProc
         raise ValueError(
             f"{' '.join(words[:2])} took longer than {PATIENCE_S:g} s: {said[1][-300:]}"
         ) from None
+    except BaseException:  # such as Ctrl-C, which does not reach other sessions
+        process.kill()
+        raise
     return subprocess.CompletedProcess(words, process.returncode, *said)
 
 
