@@ -15,7 +15,6 @@ from launch.faults.digests import digest
 from launch.faults.fuzz import Reader
 from rl.policy import load_policy
 from wm.cosmos.networks.config import PRESETS as COSMOS
-from wm.cosmos.networks.vae import initial_params
 from wm.cosmos.weights import export as weights_export
 from wm.cosmos.weights import models
 from wm.cosmos.weights.recognise import recognise
@@ -28,13 +27,17 @@ from wm.store.provenance import ROOT
 def prepare_weights(folder: Path) -> None:
     """A tiny transformer as diffusers has it, in two shards with an index, and an autoencoder in one file."""
     tiny = COSMOS["tiny"]
-    draw = np.random.default_rng(0)
     for part, config in (("transformer", tiny), ("vae", tiny.vae)):
-        shapes = models.parameter_shapes(config)
-        leaves = {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
+        leaves = _random_leaves(config)
         model = models.Model(config, models.tree_of(leaves), None, {})
         size = sum(leaf.nbytes for leaf in leaves.values())
         weights_export.export(folder / part, model, size // 2 if part == "transformer" else size)
+
+
+def _random_leaves(config) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    shapes = models.parameter_shapes(config)
+    return {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
 
 
 def spoil_weights(folder: Path, draw: Random) -> tuple[str, bool]:
@@ -78,8 +81,7 @@ def prepare_checkpoints(folder: Path) -> None:
             folder / "run", step, _tree(step), {"seed": 3, "network": {"width": 8}}, {"loss": 0.5}
         )
     vae = COSMOS["tiny"].vae
-    params = jax.jit(initial_params, static_argnums=0)(vae, jax.random.key(0))
-    models.save(folder / "vae", vae, jax.device_get(params))
+    models.save(folder / "vae", vae, models.tree_of(_random_leaves(vae)))
     shutil.copytree(ROOT / "rl" / "data" / "default", folder / "policy")
     shutil.copytree(bundle.PACKAGED, folder / "world")
 

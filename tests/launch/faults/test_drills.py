@@ -67,8 +67,9 @@ def test_the_command_counts_and_writes_the_table(tmp_path, monkeypatch, capsys):
     config = Drill(commands=("validate",), out=tmp_path)
     assert check_faults.check(config) == []
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert lines[0].startswith("| command | fault | status | kept | lost |")
-    assert lines[2].startswith("| validate | flipped byte | 1 |")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0][:5] == ["command", "fault", "status", "kept", "lost"]
+    assert cells[2][:5] == ["validate", "flipped byte", "1", "0", "0"]
     with pytest.raises(SystemExit):
         check_faults.check(Drill(commands=("validate",), out=tmp_path, record="people"))
     assert "record takes 30 faults or more, these are 1" in capsys.readouterr().err
