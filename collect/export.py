@@ -48,8 +48,10 @@ def write(example: dict, path: Path | str) -> int:
                         out.write(part)
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
+        except BaseException as error:
             os.unlink(file.name)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, f"{error.strerror}; is the disk full?", str(path)) from None
             raise
     os.replace(file.name, path)
     return path.stat().st_size

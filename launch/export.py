@@ -148,8 +148,8 @@ def pictures_of(example: dict) -> Iterator[bytes]:
 
 
 def write_video(path: Path, pngs: Iterator[bytes], frames_per_s: int) -> None:
-    """An mp4 of PNG pictures. Raises OSError where this OpenCV cannot write one."""
-    part, writer = path.with_suffix(".part.mp4"), None
+    """An mp4 of PNG pictures. Raises OSError where this OpenCV cannot write one, or the disk is full."""
+    part, writer, count = path.with_suffix(".part.mp4"), None, 0
     try:
         for png in pngs:
             image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
@@ -159,7 +159,12 @@ def write_video(path: Path, pngs: Iterator[bytes], frames_per_s: int) -> None:
                 if not writer.isOpened():
                     raise OSError(f"{path} cannot be written: this OpenCV has no mp4 encoder")
             writer.write(image)
+            count += 1
         writer.release()
+        if (
+            cv2.VideoCapture(str(part)).get(cv2.CAP_PROP_FRAME_COUNT) != count
+        ):  # OpenCV passes over a full disk
+            raise OSError(f"{path} could not be written whole: is the disk full?")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

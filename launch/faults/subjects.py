@@ -3,7 +3,6 @@
 A subject's product is a dictionary from names to digests; what a run has written once must never change.
 """
 
-import hashlib
 import json
 import os
 import resource
@@ -15,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collect import store
+from safetensors.numpy import load_file
+
+from collect import export, store
 from launch import check_training
 from launch.faults import models
 from launch.faults.digests import digest
@@ -43,12 +44,15 @@ class Subject:
     room: int
 
 
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _packed(out: Path) -> dict[str, str]:
+    """What packed episodes hold; the order of their parts is another in every process."""
+    return {path.name: digest(export.read(path)) for path in export.find(out)}
 
 
-def _files(pattern: str) -> Callable[[Path], dict[str, str]]:
-    return lambda out: {str(p.relative_to(out)): _sha(p) for p in sorted(out.glob(pattern))}
+def _exported(out: Path) -> dict[str, str]:
+    """Tensors of whole parts; the order of the notes beside them is another in every process."""
+    files = sorted(path for path in out.glob("[!.]*/*") if path.suffix == ".safetensors")
+    return {str(path.relative_to(out)): digest(load_file(path)) for path in files}
 
 
 def _videos(out: Path) -> dict[str, str]:
@@ -119,7 +123,7 @@ SUBJECTS = {
         ),
         Subject(
             "pack", _words(f"launch.export pack --data {SHIPPED} --out {{o}}"),
-            _files("*.episode"), 50_000,
+            _packed, 50_000,
         ),
         Subject("unpack", _words("launch.export unpack --data {i}/packed --out {o}"), _records, 50_000),
         Subject("video", _words(f"launch.export video --data {SHIPPED}/clips --out {{o}}"), _videos, 1000),
@@ -129,7 +133,7 @@ SUBJECTS = {
         ),
         Subject(
             "export", _words("launch.cosmos export --model {i}/converted --out {o}"),
-            _files("[!.]*/*"), 3000,
+            _exported, 3000,
         ),
         Subject("train_wm", _training("train_wm"), _steps("model"), 20_000),
         Subject("train_ppo", _training("train_ppo"), _steps("policy"), 3000),

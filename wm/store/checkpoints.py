@@ -87,6 +87,18 @@ def save(
     leaves = _named_leaves(tree)
     documents = _documents(step, leaves, config, metadata or {})
     temporary = directory / f"{UNFINISHED}{step:08d}"
+    try:
+        _write(directory, temporary, final, leaves, documents, keep)
+    except OSError as error:
+        why = error.strerror or _one_line(error)
+        raise CheckpointError(
+            f"{final} can't be written: {why}; what was saved before is as it was"
+        ) from error
+    return final
+
+
+def _write(directory: Path, temporary: Path, final: Path, leaves: dict, documents: dict, keep) -> None:
+    """Writes an unfinished step, and gives it its name when it is whole."""
     writer = jax.process_index() == 0
     _barrier("checked")
     if writer:
@@ -100,7 +112,6 @@ def save(
         for old in _complete_steps(directory)[:-keep] if keep else ():
             _discard(_folder(directory, old))
     _barrier("written")
-    return final
 
 
 def _begin(temporary: Path, documents: dict[str, dict]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from configs import cli
@@ -68,8 +69,8 @@ def export(
     try:
         _write(temporary, model.config, leaves, shard_bytes, each)
         os.replace(temporary, folder)
-    except OSError as error:
-        raise WeightsError(f"{folder} can't be written: {error}") from error
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{folder} can't be written: {error}; is the disk full?") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sorted(folder.iterdir())
