@@ -28,13 +28,13 @@ def prepare_weights(folder: Path) -> None:
     """A tiny transformer as diffusers has it, in two shards with an index, and an autoencoder in one file."""
     tiny = COSMOS["tiny"]
     for part, config in (("transformer", tiny), ("vae", tiny.vae)):
-        leaves = _random_leaves(config)
+        leaves = random_leaves(config)
         model = models.Model(config, models.tree_of(leaves), None, {})
         size = sum(leaf.nbytes for leaf in leaves.values())
         weights_export.export(folder / part, model, size // 2 if part == "transformer" else size)
 
 
-def _random_leaves(config) -> dict[str, np.ndarray]:
+def random_leaves(config) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(0)
     shapes = models.parameter_shapes(config)
     return {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
@@ -81,7 +81,7 @@ def prepare_checkpoints(folder: Path) -> None:
             folder / "run", step, _tree(step), {"seed": 3, "network": {"width": 8}}, {"loss": 0.5}
         )
     vae = COSMOS["tiny"].vae
-    models.save(folder / "vae", vae, models.tree_of(_random_leaves(vae)))
+    models.save(folder / "vae", vae, models.tree_of(random_leaves(vae)))
     shutil.copytree(ROOT / "rl" / "data" / "default", folder / "policy")
     shutil.copytree(bundle.PACKAGED, folder / "world")
 
