@@ -7,6 +7,7 @@ Writes results.json and, of a drill, table.md; ends with status 1 where somethin
 taken stays in the run folder. See configs/fault_checks.py.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -37,7 +38,12 @@ def count(value: int, unit: str, n: int) -> Figure:
 def run_fuzz(config: Fuzz, folder: Path) -> tuple[dict, dict[str, Figure], list[str]]:
     """Spoil and read; returns (results, figures, faults)."""
     outcomes = []
-    with runs.progress(len(config.readers) * config.inputs, "input") as line, fuzz.quiet(folder / "said.log"):
+    with (
+        os.fdopen(os.dup(2), "w") as terminal,
+        contextlib.redirect_stderr(terminal),
+        runs.progress(len(config.readers) * config.inputs, "input") as line,
+        fuzz.quiet(folder / "said.log"),
+    ):
         for name in config.readers:
             for outcome in fuzz.fuzz(READERS[name], config.inputs, config.draw, folder):
                 outcomes.append(outcome)

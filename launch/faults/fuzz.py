@@ -219,19 +219,15 @@ def _peak_mb() -> float:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """Sends what libraries themselves print on stderr to a file; this project's own errors are caught."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    shown, sys.stderr = sys.stderr, os.fdopen(os.dup(terminal), "w")
-    with open(log, "ab") as file:
+    """Sends what libraries print on stderr to a file; what was opened before goes on to the terminal."""
+    kept = os.dup(2)
+    with open(log, "a", encoding="utf-8") as file, contextlib.redirect_stderr(file):
         os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        sys.stderr.close()
-        sys.stderr = shown
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, dict[str, int]]:

@@ -3,11 +3,13 @@
 Each function returns what it did, in a few words, beside the spoilt value.
 """
 
+import contextlib
 import json
 import os
-import re
+import resource
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -187,6 +189,14 @@ def spoil_file(path: Path, draw: Random) -> str:
     return f"{path.name}: {what}"
 
 
-def number_of(text: str) -> str:
-    """A text with every number in it as 0, to tell kinds of messages apart."""
-    return re.sub(r"\d+", "0", text)
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let the system refuse to write beyond `size` bytes, as a full disk does."""
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)

@@ -1,10 +1,8 @@
 """What is written is what is read, by us and by plain TFDS; damage and misuse are named."""
 
-import contextlib
 import errno
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -22,6 +20,7 @@ from collect import dataset, layout, store
 from collect.slots import aircraft_ids
 from collect.snapshot import parse
 from collect.validate import validate
+from launch.faults.spoil import largest_file
 from wm.sector import traffic as tr
 from wm.store import lock
 
@@ -327,19 +326,6 @@ def test_foreign_directories_are_refused(tmp_path):
     (tmp_path / "dataset_info.json").write_text("{")
     with pytest.raises(store.DataError, match="unreadable metadata"):
         list(dataset.load(tmp_path))
-
-
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Let the system refuse to write beyond `size` bytes, as a full disk does."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_loses_nothing_that_was_stored(tmp_path, one):

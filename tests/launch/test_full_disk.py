@@ -1,32 +1,16 @@
 """A disk that is full while an export is written: one line that names it, and nothing half done stays."""
 
-import contextlib
-import resource
-import signal
-
 import numpy as np
 import pytest
 
 from launch import export as command
 from launch.faults.models import random_leaves
+from launch.faults.spoil import largest_file
 from launch.faults.subjects import SHIPPED
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.weights import export, models
 from wm.cosmos.weights.sources import WeightsError
 from wm.store import checkpoints
-
-
-@contextlib.contextmanager
-def largest_file(size: int):
-    """Let the system refuse to write beyond `size` bytes, as a full disk does."""
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_no_film_that_was_cut_short_is_kept(tmp_path):
