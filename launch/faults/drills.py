@@ -5,7 +5,6 @@ disturbed, to the bit, and what was written before the fault must still be there
 """
 
 import json
-import resource
 import shutil
 import signal
 from dataclasses import asdict, dataclass, field
@@ -126,13 +125,9 @@ def interrupt(bench: Bench, subject: Subject, number: signal.Signals) -> Row:
 def fill_disk(bench: Bench, subject: Subject) -> Row:
     """Refuse what is written beyond a few bytes of a file, as a full disk does; needs no mount."""
 
-    def limit() -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (subject.room, hard))
-
     out = bench.fresh(f"{subject.name}-full")
     bench.whole(subject)
-    done = subjects.run(bench.words(subject, out), bench.programs, preexec_fn=limit)
+    done = subjects.run(bench.words(subject, out), bench.programs, subject.room)
     row = Row(subject.name, "full disk", done.returncode)
     before = subject.product(out) if out.exists() else {}
     check_words(row, done.stderr, (1,), "error: ")

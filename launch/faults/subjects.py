@@ -163,18 +163,20 @@ def environment(programs: Path) -> dict[str, str]:
     return os.environ | kept | {"JAX_PLATFORMS": "cpu"}
 
 
-def start(words: list[str], programs: Path, **options) -> subprocess.Popen:
+def start(words: list[str], programs: Path) -> subprocess.Popen:
     """A command in a session of its own, what it says in pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", *words], cwd=ROOT, env=environment(programs), text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True,
-        **options,
     )  # fmt: skip
 
 
-def run(words: list[str], programs: Path, **options) -> subprocess.CompletedProcess:
-    """A command to its end."""
-    process = start(words, programs, **options)
+def run(words: list[str], programs: Path, room: int | None = None) -> subprocess.CompletedProcess:
+    """A command to its end; with `room`, none of its files may have more bytes."""
+    process = start(words, programs)
+    if room is not None:
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, hard))
     try:
         said = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
