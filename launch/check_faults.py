@@ -62,7 +62,8 @@ def rows_of(config: Drill, folder: Path) -> Iterator[drills.Row]:
     """Every fault, one after the other; what was done before, in the same folder, is not done again."""
     bench = drills.Bench(folder, config.draw)
     todo = [(d.command, d.fault, partial(damaged.refuse, bench, d)) for d in damaged.DAMAGES]
-    todo += [(name, fault, partial(drills.drill, bench, name, fault)) for name, fault in drills.plan()]
+    plan = [pair for pair in drills.plan() if config.slow or pair[0] not in drills.SLOW]
+    todo += [(name, fault, partial(drills.drill, bench, name, fault)) for name, fault in plan]
     if config.url and config.game:
         todo += [("game", name, partial(playing.break_off, bench, config, name)) for name in playing.NAMES]
     chosen = [one for one in todo if not config.commands or one[0] in config.commands]

@@ -20,6 +20,7 @@ from wm.store.provenance import write_json
 KILLED = ("unpack", "pack", "video", "convert", "export", "evaluation")  # training: launch.check_training
 COMPILED = ("evaluation",)
 SHARED = ("train_wm", "train_ppo", "finetune")
+SLOW = (*COMPILED, *SHARED)
 TRIES = 6  # to hit a run before it ends
 
 

@@ -4,6 +4,7 @@ Each function returns what it did, in a few words, beside the spoilt value.
 """
 
 import contextlib
+import copy
 import json
 import os
 import resource
@@ -89,7 +90,7 @@ def spoil_json(value: Any, draw: Random) -> tuple[str, str]:
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         places = list(_places(tree))
         if not places:
-            tree = draw.choice(OTHERS)
+            tree = copy.deepcopy(draw.choice(OTHERS))
             done.append("another whole")
             continue
         holder, key = draw.choice(places)
@@ -129,7 +130,7 @@ def _spoil_part(holder: dict | list, key: Any, draw: Random) -> str:
         holder[key] = json.dumps(before)[:10_000]
     else:
         way = "type"
-        holder[key] = draw.choice(OTHERS)
+        holder[key] = copy.deepcopy(draw.choice(OTHERS))
     return f"{str(key)[:30]!r}: {way}"
 
 
