@@ -132,6 +132,8 @@ def load(config_class: type[Config], path: Path | str) -> Config:
     Raises:
       ConfigError: no such file, not JSON, or see `from_json`; the message begins with the path.
     """
+    if Path(path).is_fifo() or Path(path).is_char_device():  # one would never answer, the other never end
+        raise ConfigError(f"{path} is no file")
     try:
         return from_json(config_class, json.loads(Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:

@@ -1,8 +1,8 @@
 """What goes wrong around a run, done on purpose: inputs that do not belong, and interruptions.
 
-    python -m launch.check_faults fuzz --record people   # 10 minutes; 0 crashes in 5,000 inputs
-    python -m launch.check_faults drill --no-slow --no-game --record people  # 10 minutes; 0 of 36 faults lost
-    python -m launch.check_faults drill                  # an hour; 0 faults that lost something
+    python -m launch.check_faults fuzz --record people   # 5,000 inputs
+    python -m launch.check_faults drill --no-slow --no-game --record people  # 36 faults
+    python -m launch.check_faults drill                  # all faults; an hour and more
 
 Two CPU cores. `drill` also breaks evaluations in the real game where OPENSCOPE_URL or --url is a game of your
 own, by http. Recordings are broken by `launch.check_game faults`, training by `launch.check_training`.

@@ -194,17 +194,6 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         every="faults_",
     ),
     FigureTable(
-        "Hostile inputs and broken runs",
-        "Readers were given spoilt inputs, 1,000 each; each input must give equal data or one line of error. "
-        "Commands were killed, ran out of disk, met another process or were given damaged inputs.",
-        (
-            ("spoilt inputs", "fuzz_inputs"),
-            ("... that ended otherwise", "fuzz_crashes"),
-            ("commands that were broken", "interruptions_tried"),
-            ("... that lost something", "interruptions_lost"),
-        ),
-    ),
-    FigureTable(
         "Long recordings",
         "The plan `launch.record seed` makes 100 hours with a picture of every decision. The memory is that "
         "of a recording of two hours of real time, and what its last fifth needs more than its second.",

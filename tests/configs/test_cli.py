@@ -1,5 +1,6 @@
 """Configurations from the command line and from JSON: what is right comes through, what is wrong is named."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -233,6 +234,12 @@ def test_a_file_of_something_else_is_refused(tmp_path, text, cause):
 
 def test_a_number_beyond_all_floats_is_refused():
     assert "learning_rate is 1000" in error_of(lambda: cli.from_json(Train, changed(learning_rate=10**400)))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(cli.ConfigError, match="is no file"):
+        cli.load(Train, tmp_path / "config.json")
 
 
 def test_a_folder_is_no_configuration(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from wm.store.provenance import write_json
 
 MANIFEST = "manifest.json"
+LONGEST = 255  # letters of a file's name, on every file system
 
 
 def write_manifest(folder: Path) -> None:
@@ -65,7 +66,8 @@ def content_hash(folder: Path) -> str:
 
 def _is_inside(name: str) -> bool:
     """Whether the name of a file leads to no other folder."""
-    return bool(name) and "\0" not in name and ".." not in name.split("/") and not name.startswith("/")
+    parts = name.split("/")
+    return all(parts) and ".." not in parts and "\0" not in name and max(map(len, parts)) <= LONGEST
 
 
 def _files(folder: Path) -> list[Path]:

@@ -227,7 +227,13 @@ def _add_index(source: Source, index: Path) -> None:
     if not isinstance(listed, dict):
         raise WeightsError(f"{index} isn't an index of shards: it has no weight_map")
     for name in listed.values():  # of files beside the index, and nowhere else
-        if not isinstance(name, str) or Path(name).name != name or name in ("", "..") or "\0" in name:
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or name in ("", "..")
+            or "\0" in name
+            or len(name) > 255
+        ):
             raise WeightsError(f"{index} lists {str(name)[:60]!r}, which is no name of a file beside it")
     for name in sorted(set(listed.values())):
         shard = index.parent / name
