@@ -46,9 +46,9 @@ def load(
         directories = [directories]
     for root in directories:
         for record, builder, path in _stored(root):
-            example = parse_record(record, builder)
-            check_seed(int(example["episode_metadata"]["seed"]), use, path)
-            yield recording_of(example, path, columns)
+            episode = recording_of(parse_record(record, builder), path, columns)
+            check_seed(episode.seed, use, path)
+            yield episode
 
 
 def one(directory: Path | str, number: int) -> Recording:
