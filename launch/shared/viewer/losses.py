@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl.losses import frames_between
 from wm.sector import pairs, separation
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
-from wm.sector.geometry import wrap_pi
-from wm.sector.traffic import SubSteps, Traffic
+from wm.sector.traffic import Traffic
 
 SAME_LOSS = round(30.0 / tr.STEP_S)  # decisions of separation after which a pair may lose it again
 
@@ -55,38 +55,13 @@ def _judged(before: Traffic, after: Traffic, airport: Airport):
 
     def step(both):
         was, now = both
-        sub = _between(was, now)
-        rule = separation.pair_rule(was, airport)
-        age = jnp.where(was.airborne_s >= 0, was.airborne_s, -1e6)
-        seconds = tr.FRAME_S * jnp.arange(1, tr.FRAMES_PER_STEP + 1)[:, None]
+        sub, airborne_s = frames_between(was, now)
+        during = jax.tree.map(lambda b, a: jnp.where(was.valid, b, a), was, now)
+        rule = separation.pair_rule(during, airport)
         judge = jax.vmap(separation.judge, (0, 0, None))
-        game, raw = judge(sub, age + seconds, rule)
+        game, raw = judge(sub, airborne_s, rule)
         sides = [pairs.both_sides(xy) for xy in (sub.x_nm, sub.y_nm)]
         distance = jnp.hypot(*(second - first for first, second in sides))
         return game.any(0), raw.any(0), distance.min(0)
 
     return jax.lax.map(step, jax.tree.map(jnp.asarray, (before, after)))
-
-
-def _between(was: Traffic, now: Traffic) -> SubSteps:
-    """Frames `[K, N]` on straight lines between two decisions; nobody in a column that changed hands."""
-    share = jnp.arange(1, tr.FRAMES_PER_STEP + 1)[:, None] / tr.FRAMES_PER_STEP
-    same = was.valid & now.valid & (was.id == now.id)
-    shape = (tr.FRAMES_PER_STEP, *was.valid.shape)
-
-    def line(name):
-        return getattr(was, name) + share * (getattr(now, name) - getattr(was, name))
-
-    def angle(name):
-        return getattr(was, name) + share * wrap_pi(getattr(now, name) - getattr(was, name))
-
-    return SubSteps(
-        x_nm=line("x_nm"),
-        y_nm=line("y_nm"),
-        altitude_ft=line("altitude_ft"),
-        heading_rad=angle("heading_rad"),
-        ground_track_rad=angle("ground_track_rad"),
-        phase=jnp.broadcast_to(was.phase, shape),
-        controllable=jnp.broadcast_to(was.controllable, shape),
-        present=jnp.broadcast_to(same, shape),
-    )

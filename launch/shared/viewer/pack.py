@@ -13,7 +13,7 @@ import numpy as np
 
 from launch.shared.viewer.flown import Flown
 from launch.shared.viewer.losses import conflicts
-from rl.evaluate import flights
+from rl.flown import flights
 from wm.sector import traffic as tr
 from wm.sector.traffic import FT_PER_NM, Traffic
 
