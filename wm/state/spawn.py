@@ -17,11 +17,13 @@ from wm.sector.traffic import FT_PER_NM, STEP_S, Runways, Scene, Traffic
 MAX_SPAWNS = 4  # per step; further streams wait for the next step
 SEPARATION_FT = (3000.0, 4500.0, 6000.0)  # same-runway minimum by class 1, 2, 3
 TOWER_MARGIN_FT = 2000.0  # what the automatic tower adds
-# A departure that waits instead of rolling; it keeps what it was assigned, as the tower would assign it.
+# What a departure that waits has instead of one that rolls.
 STANDING = {
-    "phase": tr.WAITING, "speed_kt": 0.0, "ground_speed_kt": 0.0, "target_speed_kt": 0.0,
-    "target_altitude_ft": 0.0, "altitude_mode": tr.MODE_OFF, "heading_mode": tr.MODE_OFF,
-    "speed_mode": tr.MODE_OFF, "airborne_s": -1.0, "since_phase_s": 0.0, "phase_change_frame": -1,
+    "phase": tr.WAITING, "speed_kt": 0.0, "ground_speed_kt": 0.0, "ground_track_rad": 0.0,
+    "target_speed_kt": 0.0, "target_altitude_ft": 0.0, "target_heading_rad": 0.0,
+    "altitude_mode": tr.MODE_OFF, "heading_mode": tr.MODE_OFF, "speed_mode": tr.MODE_OFF,
+    "assigned_altitude_ft": -1.0, "assigned_heading_rad": -1.0, "assigned_speed_kt": -1.0,
+    "airborne_s": -1.0, "since_phase_s": 0.0, "phase_change_frame": -1,
 }  # fmt: skip
 
 

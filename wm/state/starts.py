@@ -9,27 +9,27 @@ import jax
 import numpy as np
 
 from wm.sector import traffic as tr
-from wm.sector.traffic import Scene, Traffic, in_play
+from wm.sector.traffic import Runways, Scene, Traffic, in_play
+from wm.state.spawn import STANDING
+
+TRIES = 20
 
 
 def mixed(starts: Scene, count: int, seed: int = 0) -> Scene:
     """`count` scenes (numpy) mixed from recorded first scenes `[B, ...]` of one airport.
 
-    Aircraft are numbered anew from 0 on, without gaps. What does not fit into the slots is drawn again.
-    Raises ValueError where even one recorded start's streams do not fit together.
+    Aircraft are numbered anew from 0 on, without gaps. What does not fit into the slots is drawn again, and
+    after TRIES a recorded start is taken as it is.
     """
     starts = jax.tree.map(np.asarray, starts)
     rng = np.random.default_rng(seed)
     recorded, streams = starts.since_spawn_s.shape
-    scenes, tries = [], 0
-    while len(scenes) < count:
-        tries += 1
-        if tries > 100 * count:
-            raise ValueError("the aircraft of recorded starts do not fit into the slots: take more --slots")
-        source = rng.integers(0, recorded, streams + 1)
-        scene = _mixture(starts, source)
-        if scene is not None:
-            scenes.append(scene)
+    scenes = []
+    for _ in range(count):
+        sources = rng.integers(0, recorded, (TRIES, streams + 1))
+        sources[-1] = sources[-1, 0]  # all of one start, which fits
+        found = (_mixture(starts, source) for source in sources)
+        scenes.append(next(scene for scene in found if scene is not None))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *scenes)
 
 
@@ -48,7 +48,29 @@ def _mixture(starts: Scene, source: np.ndarray) -> Scene | None:
     out = out.replace(id=np.where(out.valid, np.arange(slots), -1).astype(np.int32))
     base = jax.tree.map(lambda leaf: leaf[source[-1]], starts)
     clocks = starts.since_spawn_s[source[:-1], np.arange(len(source) - 1)]
-    return base.replace(traffic=out.replace(queue_position=_queues(out)), since_spawn_s=clocks)
+    out = _one_rolls(out)
+    out = out.replace(queue_position=_queues(out))
+    return base.replace(traffic=out, runways=_departed(base.runways, out), since_spawn_s=clocks)
+
+
+def _one_rolls(t: Traffic) -> Traffic:
+    """The traffic `[N]` in which only the first departure of a runway rolls, and others stand."""
+    rolls = t.valid & (t.phase == tr.TAKEOFF)
+    earlier = np.tril(t.runway[:, None] == t.runway[None, :], -1) & rolls[None, :]
+    stands = rolls & earlier.any(1)
+    changed = {n: np.where(stands, v, getattr(t, n)) for n, v in STANDING.items()}
+    return t.replace(**{n: value.astype(getattr(t, n).dtype) for n, value in changed.items()})
+
+
+def _departed(runways: Runways, t: Traffic) -> Runways:
+    """The runways `[R]` at the start: the last departure is the one that rolls, if any."""
+    out = tr.empty(Runways, runways.last_departure.shape, np)
+    for slot in np.flatnonzero(t.valid & (t.phase == tr.TAKEOFF)):
+        runway = t.runway[slot]
+        out.last_departure[runway], out.last_departure_class[runway] = t.id[slot], t.runway_class[slot]
+        out.last_departure_on_ground[runway], out.last_departure_distance_nm[runway] = True, 0.0
+        out.since_departure_s[runway] = t.airborne_s[slot]
+    return out
 
 
 def _queues(t: Traffic) -> np.ndarray:

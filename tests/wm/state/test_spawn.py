@@ -119,6 +119,60 @@ def test_departures_that_come_at_once_queue_behind_each_other():
     assert sorted(t.queue_position[t.valid]) == [0, 1, 2]
 
 
+def rolling() -> sp.SpawnTable:
+    """First sights of departures from 27L that were released in the step of their spawn."""
+    rows = rated(
+        4, phase=[tr.TAKEOFF] * 4, category=tr.DEPARTURE, id=-1, runway=[scenes.RUNWAY_27L] * 4,
+        speed_kt=30.0, airborne_s=3.0, runway_class=2, heading_mode=tr.HEADING_LNAV,
+    )  # fmt: skip
+    rows = jax.tree.map(lambda x: x.reshape(1, 2, 2), rows)
+    return sp.SpawnTable(rows=rows, count=jnp.asarray([[2, 2]], jnp.int32))
+
+
+def runways(last: int, distance_nm: float, on_ground: bool) -> tr.Runways:
+    """Runways of which 27L has had a departure of class 1."""
+    blank = tr.empty(tr.Runways, (3,))
+    at = lambda leaf, value: leaf.at[scenes.RUNWAY_27L].set(value)  # noqa: E731
+    return blank.replace(
+        last_departure=at(blank.last_departure, last),
+        last_departure_distance_nm=at(blank.last_departure_distance_nm, distance_nm),
+        last_departure_class=at(blank.last_departure_class, 1),
+        last_departure_on_ground=at(blank.last_departure_on_ground, on_ground),
+    )
+
+
+def test_of_two_departures_at_once_one_rolls_and_is_the_runways_last():
+    empty = rated(SLOTS, valid=[False] * SLOTS)
+    scene, *_ = spawn(empty, weights_with(20.0), rolling())
+    t = scene.traffic
+    np.testing.assert_array_equal(t.phase[:2], [tr.TAKEOFF, tr.WAITING])
+    np.testing.assert_array_equal(t.queue_position[:2], [-1, 0])
+    np.testing.assert_array_equal(t.speed_kt[:2], [30.0, 0.0])
+    assert t.heading_mode[1] == tr.MODE_OFF
+    assert scene.runways.last_departure[scenes.RUNWAY_27L] == t.id[0] == 500
+    assert scene.runways.last_departure_on_ground[scenes.RUNWAY_27L]
+    assert scene.runways.since_departure_s[scenes.RUNWAY_27L] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("distance_ft", "on_ground", "rolls"),
+    [(6400.0, False, False), (6600.0, False, True), (9000.0, True, False)],  # class 2 asks 4,500 and 2,000 ft
+)
+def test_a_departure_rolls_at_once_where_the_last_one_is_far_enough(distance_ft, on_ground, rolls):
+    empty = rated(SLOTS, valid=[False] * SLOTS)
+    used = runways(77, distance_ft / tr.FT_PER_NM, on_ground)
+    scene, *_ = spawn(empty, weights_with(20.0), rolling(), runways=used)
+    assert (scene.traffic.phase[0] == tr.TAKEOFF) == rolls
+    assert scene.runways.last_departure[scenes.RUNWAY_27L] == (500 if rolls else 77)
+
+
+def test_a_departure_waits_behind_those_that_wait():
+    first = {"phase": [tr.WAITING], "queue_position": [0], "runway": [scenes.RUNWAY_27L]}
+    scene, *_ = spawn(rated(SLOTS, valid=[True] + [False] * 5, **first), weights_with(20.0), rolling())
+    np.testing.assert_array_equal(scene.traffic.phase[:3], [tr.WAITING] * 3)
+    np.testing.assert_array_equal(scene.traffic.queue_position[:3], [0, 1, 2])
+
+
 def test_departures_queue_behind_those_that_wait_for_their_runway():
     t = rated(
         SLOTS, phase=[tr.WAITING, tr.WAITING, tr.WAITING, tr.CLIMB], queue_position=[0, 1, 0, -1],
