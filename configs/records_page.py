@@ -117,21 +117,47 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         "Position error of the world model",
         "Hours it has not seen, at KABQ, KLAS and KSEA, replayed under the recorded commands; aircraft "
         "inside the airspace with at least one command (nm). An aircraft removed more than 10 s early or "
-        "late counts as 10 nm. Beside the model: every aircraft flies straight on, and the same network "
-        "with fresh weights.",
+        "late counts as 10 nm. Beside the model: the game's rules written by hand (wm/state/rules.py), every "
+        "aircraft flies straight on, and the same network with fresh weights.",
         (
             ("after a minute, median", "position_p50_nm_60s"),
+            ("... hand-written rules", "position_p50_nm_60s_rules"),
             ("... flying straight on", "position_p50_nm_60s_constant_velocity"),
             ("... fresh weights", "position_p50_nm_60s_reinitialised"),
             ("after a minute, worst twentieth", "position_p95_nm_60s"),
+            ("... hand-written rules", "position_p95_nm_60s_rules"),
             ("... flying straight on", "position_p95_nm_60s_constant_velocity"),
             ("... fresh weights", "position_p95_nm_60s_reinitialised"),
+            ("after two minutes, worst twentieth", "position_p95_nm_120s"),
+            ("... hand-written rules", "position_p95_nm_120s_rules"),
+            ("... flying straight on", "position_p95_nm_120s_constant_velocity"),
+            ("... fresh weights", "position_p95_nm_120s_reinitialised"),
             ("after five minutes, median", "position_p50_nm_300s"),
+            ("... hand-written rules", "position_p50_nm_300s_rules"),
             ("... flying straight on", "position_p50_nm_300s_constant_velocity"),
             ("... fresh weights", "position_p50_nm_300s_reinitialised"),
             ("after five minutes, worst twentieth", "position_p95_nm_300s"),
+            ("... hand-written rules", "position_p95_nm_300s_rules"),
             ("... flying straight on", "position_p95_nm_300s_constant_velocity"),
             ("... fresh weights", "position_p95_nm_300s_reinitialised"),
+            ("off by more than a mile after five minutes, share", "off_1nm_300s"),
+        ),
+    ),
+    FigureTable(
+        "What the world model foresees",
+        "The same hours. An event's chance within a minute is the share of plays of the members in which it "
+        "happens; AUROC is the chance that one that happened was thought likelier than one that did not. "
+        "Calibration leaves out what was never foreseen and did not happen. wm/state/foresight.py and "
+        "launch/shared/foreseen.py define all of them.",
+        (
+            ("landings within a minute, AUROC", "landing_auroc"),
+            ("hand-offs within a minute, AUROC", "handoff_auroc"),
+            ("losses of separation within a minute, AUROC", "loss_auroc"),
+            ("calibration error of these chances, the worst", "ece"),
+            ("commands followed as in the game", "action_following"),
+            ("errors above half a mile that the members' disagreement tells, AUROC", "disagreement_auroc"),
+            ("rate of spawns, share off", "spawn_rate_error"),
+            ("times between spawns, Kolmogorov-Smirnov distance", "spawn_ks"),
         ),
     ),
     FigureTable(
