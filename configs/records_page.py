@@ -76,6 +76,20 @@ def _airport_rows() -> tuple[tuple[str, str, str, str], ...]:
     )
 
 
+def _error_rows() -> list[tuple[str, str]]:
+    """Rows of position errors: of the model and, at the same horizon, of what it is compared with."""
+    rows = []
+    others = {"hand-written rules": "_rules", "flying straight on": "_constant_velocity"}
+    others["fresh weights"] = "_reinitialised"
+    horizons = {10: "ten seconds", 60: "a minute", 120: "two minutes", 300: "five minutes"}
+    for seconds, later in horizons.items():
+        for q, which in ((50, "median"), (95, "worst twentieth")):
+            figure = f"position_p{q}_nm_{seconds}s"
+            rows.append((f"after {later}, {which}", figure))
+            rows += [(f"... {name}", figure + suffix) for name, suffix in others.items()]
+    return rows
+
+
 TABLES: tuple[FigureTable | PolicyTable, ...] = (
     PolicyTable(
         "Controllers at KABQ in the real game",
@@ -119,29 +133,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         "inside the airspace with at least one command (nm). An aircraft removed more than 10 s early or "
         "late counts as 10 nm. Beside the model: the game's rules written by hand (wm/state/rules.py), every "
         "aircraft flies straight on, and the same network with fresh weights.",
-        (
-            ("after a minute, median", "position_p50_nm_60s"),
-            ("... hand-written rules", "position_p50_nm_60s_rules"),
-            ("... flying straight on", "position_p50_nm_60s_constant_velocity"),
-            ("... fresh weights", "position_p50_nm_60s_reinitialised"),
-            ("after a minute, worst twentieth", "position_p95_nm_60s"),
-            ("... hand-written rules", "position_p95_nm_60s_rules"),
-            ("... flying straight on", "position_p95_nm_60s_constant_velocity"),
-            ("... fresh weights", "position_p95_nm_60s_reinitialised"),
-            ("after two minutes, worst twentieth", "position_p95_nm_120s"),
-            ("... hand-written rules", "position_p95_nm_120s_rules"),
-            ("... flying straight on", "position_p95_nm_120s_constant_velocity"),
-            ("... fresh weights", "position_p95_nm_120s_reinitialised"),
-            ("after five minutes, median", "position_p50_nm_300s"),
-            ("... hand-written rules", "position_p50_nm_300s_rules"),
-            ("... flying straight on", "position_p50_nm_300s_constant_velocity"),
-            ("... fresh weights", "position_p50_nm_300s_reinitialised"),
-            ("after five minutes, worst twentieth", "position_p95_nm_300s"),
-            ("... hand-written rules", "position_p95_nm_300s_rules"),
-            ("... flying straight on", "position_p95_nm_300s_constant_velocity"),
-            ("... fresh weights", "position_p95_nm_300s_reinitialised"),
-            ("off by more than a mile after five minutes, share", "off_1nm_300s"),
-        ),
+        (*_error_rows(), ("off by more than a mile after five minutes, share", "off_1nm_300s")),
     ),
     FigureTable(
         "What the world model foresees",
