@@ -155,7 +155,8 @@ def _held(scene: Scene, fresh: Traffic, come, airport: Airport) -> Traffic:
     before = jnp.any(jnp.tril(fresh.runway[:, None] == fresh.runway[None, :], -1) & departs, -1)
     clear = tower_clears(fresh, r, r.last_departure_distance_nm[runway], r.last_departure_on_ground[runway])
     held = (fresh.phase == tr.TAKEOFF) & ~(clear & ~queued & ~before)
-    return fresh.replace(**{n: jnp.where(held, value, getattr(fresh, n)) for n, value in STANDING.items()})
+    old = {n: getattr(fresh, n) for n in STANDING}
+    return fresh.replace(**{n: jnp.where(held, v, old[n]).astype(old[n].dtype) for n, v in STANDING.items()})
 
 
 def _departed(runways: Runways, fresh: Traffic, come) -> Runways:
@@ -170,7 +171,8 @@ def _departed(runways: Runways, fresh: Traffic, come) -> Runways:
         "last_departure_on_ground": True,
         "since_departure_s": fresh.airborne_s[which],
     }
-    return runways.replace(**{n: jnp.where(used, v, getattr(runways, n)) for n, v in new.items()})
+    old = {n: getattr(runways, n) for n in new}
+    return runways.replace(**{n: jnp.where(used, v, old[n]).astype(old[n].dtype) for n, v in new.items()})
 
 
 def _queue_positions(t: Traffic, fresh: Traffic, comes):

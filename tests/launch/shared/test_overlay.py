@@ -28,7 +28,7 @@ def test_the_window_with_most_commanded_aircraft_is_shown(recordings):
     shown = overlay.busiest(windows, 1)
     assert shown.action.shape == (1, STEPS, 5)
     np.testing.assert_array_equal(shown.action[0], recordings[1].action)
-    assert shown.commanded.sum() == 2
+    assert shown.commanded(STEPS).sum() == 2
 
 
 def test_every_airport_has_a_panel_with_recorded_and_imagined_tracks(recordings, tmp_path):

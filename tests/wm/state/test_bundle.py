@@ -171,7 +171,7 @@ def test_a_torn_model_is_refused(saved, tmp_path, spoil):
 )
 def test_a_configuration_of_other_arrays_is_refused(tmp_path, leaves, message):
     arrays = {"w": np.zeros(3, np.float32), "x": np.zeros(1, np.float32)}
-    checkpoints.save(tmp_path, 0, arrays, {"kind": "world model", "leaves": leaves})
+    checkpoints.save(tmp_path, 0, arrays, {"kind": "world model", "training": {}, "leaves": leaves})
     assert message in refusal(tmp_path)
 
 
