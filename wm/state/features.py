@@ -14,7 +14,7 @@ from wm.sector.airport import Airport, airspace_margin_nm
 from wm.sector.columns import stack
 from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import FT_PER_NM, Scene, Traffic
-from wm.state.spawn import SEPARATION_FT, TOWER_MARGIN_FT
+from wm.state.spawn import required_ft
 
 TAKEOFF_TURN_FT = 400.0  # above the runway, where a take-off ends
 
@@ -183,8 +183,7 @@ def _runway_queue(t: Traffic, scene: Scene) -> dict:
         return of_runway(jnp.sum(jnp.where(same, column[..., None, :], 0.0), -1))
 
     distance_ft = of_runway(r.last_departure_distance_nm) * FT_PER_NM
-    pair = jnp.where(of_runway(r.last_departure_class) == 3, 3, t.runway_class)
-    required = jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
+    required = required_ft(t, of_runway(r.last_departure_class))
     clear_s = (distance_ft - required) / jnp.maximum(of_last(t.ground_speed_kt) * FT_PER_NM / 3600.0, 1.0)
     waiting = t.phase == tr.WAITING
     first = waiting & (t.queue_position == 0)

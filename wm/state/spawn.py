@@ -124,10 +124,16 @@ def spawn(
     filled = jnp.sum(takes, dtype=jnp.int32)
     scene = scene.replace(
         traffic=jax.tree.map(merge, t, fresh),
-        runways=_departed(scene.runways, fresh, come),
+        runways=departed(scene.runways, fresh, come),
         since_spawn_s=jnp.where(comes, 0.0, scene.since_spawn_s),
     )
     return scene, next_id + filled, jnp.sum(comes) - filled
+
+
+def required_ft(t: Traffic, last_class):
+    """How far (ft) the last departures, of `last_class [..., N]`, must be before `[..., N]` others go."""
+    pair = jnp.where(last_class == 3, 3, t.runway_class)
+    return jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
 
 
 def tower_clears(t: Traffic, runways: Runways, distance_nm, on_ground):
@@ -136,8 +142,7 @@ def tower_clears(t: Traffic, runways: Runways, distance_nm, on_ground):
     distance_nm, on_ground `[N]`: those of the last departure from each one's runway.
     """
     runway = jnp.maximum(t.runway, 0)
-    pair = jnp.where(runways.last_departure_class[runway] == 3, 3, t.runway_class)
-    required = jnp.asarray(SEPARATION_FT)[jnp.clip(pair, 1, 3) - 1] + TOWER_MARGIN_FT
+    required = required_ft(t, runways.last_departure_class[runway])
     far = (distance_nm * FT_PER_NM >= required) & ~on_ground
     return (runways.last_departure[runway] < 0) | far
 
@@ -155,11 +160,16 @@ def _held(scene: Scene, fresh: Traffic, come, airport: Airport) -> Traffic:
     before = jnp.any(jnp.tril(fresh.runway[:, None] == fresh.runway[None, :], -1) & departs, -1)
     clear = tower_clears(fresh, r, r.last_departure_distance_nm[runway], r.last_departure_on_ground[runway])
     held = (fresh.phase == tr.TAKEOFF) & ~(clear & ~queued & ~before)
-    old = {n: getattr(fresh, n) for n in STANDING}
-    return fresh.replace(**{n: jnp.where(held, v, old[n]).astype(old[n].dtype) for n, v in STANDING.items()})
+    return standing(fresh, held)
 
 
-def _departed(runways: Runways, fresh: Traffic, come) -> Runways:
+def standing(t: Traffic, held) -> Traffic:
+    """Traffic `[N]` in which the departures `held [N]` wait."""
+    old = {n: getattr(t, n) for n in STANDING}
+    return t.replace(**{n: jnp.where(held, v, old[n]).astype(old[n].dtype) for n, v in STANDING.items()})
+
+
+def departed(runways: Runways, fresh: Traffic, come) -> Runways:
     """Runways after new aircraft `[k]` that roll already."""
     rolls = jnp.where(come & (fresh.phase == tr.TAKEOFF), fresh.runway, -1)
     on_runway = rolls[:, None] == jnp.arange(runways.last_departure.shape[-1])

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from wm.sector import traffic as tr
-from wm.sector.traffic import Runways, Scene, Traffic, in_play
-from wm.state.spawn import STANDING
+from wm.sector.traffic import Scene, Traffic, in_play
+from wm.state import spawn as sp
 
 TRIES = 20
+_standing, _departed = jax.jit(sp.standing), jax.jit(sp.departed)
 
 
 def mixed(starts: Scene, count: int, seed: int = 0) -> Scene:
@@ -50,7 +51,9 @@ def _mixture(starts: Scene, source: np.ndarray) -> Scene | None:
     clocks = starts.since_spawn_s[source[:-1], np.arange(len(source) - 1)]
     out = _one_rolls(out)
     out = out.replace(queue_position=_queues(out))
-    return base.replace(traffic=out, runways=_departed(base.runways, out), since_spawn_s=clocks)
+    nobody = tr.empty(tr.Runways, base.runways.last_departure.shape, np)
+    runways = jax.tree.map(np.asarray, _departed(nobody, out, out.valid))
+    return base.replace(traffic=out, runways=runways, since_spawn_s=clocks)
 
 
 def _one_rolls(t: Traffic) -> Traffic:
@@ -58,19 +61,7 @@ def _one_rolls(t: Traffic) -> Traffic:
     rolls = t.valid & (t.phase == tr.TAKEOFF)
     earlier = np.tril(t.runway[:, None] == t.runway[None, :], -1) & rolls[None, :]
     stands = rolls & earlier.any(1)
-    changed = {n: np.where(stands, v, getattr(t, n)) for n, v in STANDING.items()}
-    return t.replace(**{n: value.astype(getattr(t, n).dtype) for n, value in changed.items()})
-
-
-def _departed(runways: Runways, t: Traffic) -> Runways:
-    """The runways `[R]` at the start: the last departure is the one that rolls, if any."""
-    out = tr.empty(Runways, runways.last_departure.shape, np)
-    for slot in np.flatnonzero(t.valid & (t.phase == tr.TAKEOFF)):
-        runway = t.runway[slot]
-        out.last_departure[runway], out.last_departure_class[runway] = t.id[slot], t.runway_class[slot]
-        out.last_departure_on_ground[runway], out.last_departure_distance_nm[runway] = True, 0.0
-        out.since_departure_s[runway] = t.airborne_s[slot]
-    return out
+    return jax.tree.map(np.asarray, _standing(t, stands))
 
 
 def _queues(t: Traffic) -> np.ndarray:
