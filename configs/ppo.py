@@ -82,6 +82,9 @@ class PPOConfig:
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy_coef: float = 0.005
+    kl_coef: float = 0.0
+    """Price of the divergence KL(policy || start) from the policy that PPO starts from: a clone, or --init.
+    Above zero, observations stay normalised as that policy learned them."""
     value_coef: float = 0.5
     max_grad_norm: float = 0.5  # of the whole gradient, after averaging over devices
     shaping_weight: float = 1.0  # of the potential difference, where the environment gives a potential
@@ -98,7 +101,7 @@ class PPOConfig:
         require(divides, "minibatches", self.minibatches, f"a divisor of the {batch} steps of a rollout")
         above(self, 0, "learning_rate", "clip", "max_grad_norm", "reward_scale")
         within(self, 0, 1, "gamma", "gae_lambda")
-        at_least(self, 0, "entropy_coef", "value_coef", "shaping_weight")
+        at_least(self, 0, "entropy_coef", "kl_coef", "value_coef", "shaping_weight")
 
     def updates(self, devices: int) -> int:
         """Updates in a run: total_steps on that many devices, rounded up to whole chunks."""
@@ -119,8 +122,12 @@ class PPOTraining:
     """gymnax id."""
     checkpoint: Path | None = None
     """World model for OpenScopeWM-v0; the packaged one if left out."""
-    airport: str | None = None
-    """Train at this airport of the world model alone; at all it knows if left out."""
+    airport: tuple[str, ...] = ()
+    """Train at these airports of the world model alone; at all it knows if left out."""
+    slots: int | None = None
+    """Aircraft of a sector; as many as the world model has if left out."""
+    dynamics: Literal["learned", "rules"] = "learned"
+    """What moves aircraft: the world model's network, or the hand-written rules beside it."""
     init: str | None = None
     """Policy to start from, with its network's size: shipped, or the folder of a training run."""
     backend: Literal["pmap", "shard_map"] = "pmap"
@@ -135,12 +142,12 @@ class PPOTraining:
     ppo: PPOConfig = OPENSCOPE
 
     def __post_init__(self):
-        at_least(self, 1, "devices", "save_every", "stop_after_steps")
+        at_least(self, 1, "devices", "save_every", "stop_after_steps", "slots")
 
 
 SHIPPED = PPOTraining(
     out=Path("runs/ppo-shipped"),
-    airport="kabq",
+    airport=("kabq",),
     devices=1,
     save_every=2,
     stop_after_steps=2_600_000,

@@ -84,19 +84,26 @@ class Run:
         return begun | {
             "env": asked.env,
             "checkpoint": checkpoint and checkpoints.fingerprint(checkpoint),
-            "airport": asked.airport,
+            "airport": list(asked.airport),
+            "slots": asked.slots,
+            "dynamics": asked.dynamics,
             "ppo": cli.to_json(asked.ppo),
         }
 
 
-def make_environment(name: str, checkpoint: Path | None, airport: str | None):
-    """(env, params) by gymnax id. Raises TrainingError for an unknown id."""
-    if name not in gymnax.registered_envs:
+def make_environment(asked: PPOTraining):
+    """(env, params) by gymnax id. Raises TrainingError for an unknown id, ValueError for too few slots."""
+    if asked.env not in gymnax.registered_envs:
         raise TrainingError(
-            f"no environment called {name!r}; known are {', '.join(sorted(gymnax.registered_envs))}"
+            f"no environment called {asked.env!r}; known are {', '.join(sorted(gymnax.registered_envs))}"
         )
-    options = {"checkpoint": checkpoint, "airport": airport}
-    return gymnax.make(name, **{k: v for k, v in options.items() if v is not None})
+    options = {
+        "checkpoint": asked.checkpoint,
+        "airport": asked.airport or None,
+        "slots": asked.slots,
+        "dynamics": None if asked.dynamics == "learned" else asked.dynamics,
+    }
+    return gymnax.make(asked.env, **{k: v for k, v in options.items() if v is not None})
 
 
 def prepare(arguments: PPOTraining) -> Run:
@@ -108,7 +115,7 @@ def prepare(arguments: PPOTraining) -> Run:
     fits = lambda size: size * asked.rollout_length % asked.minibatches == 0  # noqa: E731
     size = training.per_device(arguments.out, asked.num_envs, everywhere, "environments", fits)
     config = replace(asked, num_envs=size)
-    env, env_params = make_environment(arguments.env, arguments.checkpoint, arguments.airport)
+    env, env_params = make_environment(arguments)
     spaces = env.observation_space(env_params), env.action_space(env_params)
     network = networks.for_spaces(*spaces, config.network)
     learner = PPO(env, network, config, config.updates(everywhere), parallel.AXIS)
@@ -129,7 +136,7 @@ def start(run: Run) -> tuple[TrainState, Carry]:
     state = jax.jit(run.learner.init)(key_init, run.env_params)
     if run.arguments.init is not None:
         folder = players.folder_of(run.arguments.init)
-        state = state.replace(policy=checkpoints.restore(folder, state.policy))
+        state = run.learner.start_from(state.replace(policy=checkpoints.restore(folder, state.policy)))
     keys = parallel.host_keys(key_envs, run.environments)
     carry = jax.jit(run.learner.reset)(keys, run.env_params)
     return parallel.replicate(state, run.devices), parallel.split(carry, run.devices)
@@ -158,10 +165,7 @@ def clone(run: Run, state: TrainState, folder: Folder, log: Log) -> TrainState:
     key_envs = jax.random.fold_in(jax.random.key(config.seed), CLONING)
     keys = parallel.host_keys(jax.random.fold_in(key_envs, config.clone.updates), run.environments)
     carry = parallel.split(jax.jit(cloning.reset)(keys, run.env_params), run.devices)
-    state = parallel.replicate(
-        parallel.unreplicate(state).replace(optimizer=cloning.optimizer().init(state.policy.network)),
-        run.devices,
-    )
+    state = parallel.replicate(cloning.restarted(parallel.unreplicate(state)), run.devices)
     update = on_all_devices(run, cloning.chunk)
     for chunk in range(math.ceil(config.clone.updates / min(config.chunk, config.clone.updates))):
         state, carry, metrics = update(state, carry, chunk_keys(run, CLONING, chunk), run.env_params)

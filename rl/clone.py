@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from configs.ppo import CloneConfig
-from rl.policy import Policy
+from rl.acting import Policy
 from rl.ppo import PPO, repeat
 from rl.training import Behaviour, Carry, Lesson, Sample, TrainState
 
@@ -52,8 +52,11 @@ class Cloning:
 
     def init(self, key: jax.Array, env_params) -> TrainState:
         """As `PPO.init`, with the optimiser's state of cloning."""
-        state = self.ppo.init(key, env_params)
-        return state.replace(optimizer=self.optimizer().init(state.policy.network))
+        return self.restarted(self.ppo.init(key, env_params))
+
+    def restarted(self, state: TrainState) -> TrainState:
+        """A state of PPO with the optimiser of cloning, and nothing to stay near."""
+        return state.replace(optimizer=self.optimizer().init(state.policy.network), start=None)
 
     def reset(self, keys: jax.Array, env_params) -> Carry:
         """As `PPO.reset`, with the expert's memory."""
@@ -96,4 +99,5 @@ class Cloning:
     def warm_start(self, state: TrainState) -> TrainState:
         """The train state from which PPO goes on: the clone, a fresh optimiser and a count of zero."""
         optimizer = self.ppo.optimizer().init(state.policy.network)
-        return state.replace(optimizer=optimizer, updates=jnp.zeros_like(state.updates))
+        state = state.replace(optimizer=optimizer, updates=jnp.zeros_like(state.updates))
+        return self.ppo.start_from(state)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from rl.policy import Policy
+from rl.acting import Policy
 from wm.sector import commands, observe
 from wm.sector.commands import ALTITUDE, HEADING, ILS
 

@@ -25,6 +25,10 @@ def _entropy(log_p: jax.Array) -> jax.Array:
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
+def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def _pick(log_p: jax.Array, index: jax.Array) -> jax.Array:
     """Entry `index` (...,) of the last axis of log_p (..., K)."""
     return jnp.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
@@ -53,6 +57,10 @@ class Categorical:
 
     def entropy(self):
         return _entropy(self.log_p)
+
+    def kl(self, other: "Categorical"):
+        """KL(self || other) in nats, exact, (...,)."""
+        return _kl(self.log_p, other.log_p)
 
 
 def close_mask(mask: dict) -> dict:
@@ -115,7 +123,15 @@ class Command:
 
     def entropy(self):
         """Entropy of the joint distribution in nats, exact, (...,)."""
+        return self._expected({name: _entropy(getattr(self, name)) for name in ("aircraft", "verb", *VALUES)})
+
+    def kl(self, other: "Command"):
+        """KL(self || other) of the joint distributions in nats, exact, (...,); both have the same mask."""
+        names = ("aircraft", "verb", *VALUES)
+        return self._expected({name: _kl(getattr(self, name), getattr(other, name)) for name in names})
+
+    def _expected(self, parts: dict):
+        """The sum of a choice's `parts`, each weighted by how likely it is to be made."""
         verb_p = jnp.exp(self.verb)
-        values = [_entropy(getattr(self, name)) for name in VALUES]
-        per_aircraft = _entropy(self.verb) + sum(verb_p[..., i] * value for i, value in enumerate(values))
-        return _entropy(self.aircraft) + jnp.sum(jnp.exp(self.aircraft[..., :-1]) * per_aircraft, axis=-1)
+        per_aircraft = parts["verb"] + sum(verb_p[..., i] * parts[name] for i, name in enumerate(VALUES))
+        return parts["aircraft"] + jnp.sum(jnp.exp(self.aircraft[..., :-1]) * per_aircraft, axis=-1)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from rl import flown, losses
-from rl.policy import Policy
+from rl.acting import Policy
 from wm.sector import approach, commands, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport

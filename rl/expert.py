@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl.acting import Policy
 from rl.arrivals import Arrival, ExpertParams, arrivals, clearable, leads_to_final, to_go_nm
 from rl.conflicts import severity
 from rl.lookahead import (
@@ -27,7 +28,6 @@ from rl.lookahead import (
     legal_candidates,
 )
 from rl.picture import Picture, picture
-from rl.policy import Policy
 from rl.sequence import Memory, remember, working
 from wm.sector import commands
 

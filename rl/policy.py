@@ -1,14 +1,13 @@
-"""What a policy is: the pure functions `init(key) -> carry` and `act(params, carry, obs, key)`.
+"""Trained controllers as policies (rl.acting): made from a network, described, loaded.
 
-Scripted and trained controllers alike are policies. The parameters of a trained one hold the network's
-weights and the normaliser, so it needs nothing but an observation.
+The parameters hold the network's weights and the normaliser, so one needs nothing but an observation.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from flax import linen as nn
 from flax import struct
 
 from configs.ppo import NetworkConfig
+from rl.acting import Policy
 from rl.networks import OUTPUTS, MLPNetwork, SetNetwork
 from rl.normalize import Stats, init_observation, normalise
 from wm.sector.observe import FEATURES, GLOBAL_FEATURES
@@ -38,16 +38,6 @@ class PolicyParams:
 
     network: Any  # flax variables
     normalizer: dict[str, Stats]  # by part of the observation
-
-
-class Policy(NamedTuple):
-    """init(key) -> carry; act(params, carry, obs, key) -> (action, carry). Unbatched; callers vmap.
-
-    The carry is the policy's memory of an episode. An action in a sector is int32 (5,).
-    """
-
-    init: Callable
-    act: Callable
 
 
 def init_params(network: nn.Module, key: jax.Array, observation) -> PolicyParams:

@@ -10,6 +10,7 @@ Source: Schulman et al. 2017, arXiv 1707.06347; choices after Andrychowicz et al
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,12 @@ class PPO:
         """A fresh train state. The observation's shapes come from the environment."""
         policy = init_params(self.network, key, jax.eval_shape(self.env.reset, key, env_params)[0])
         optimizer = self.optimizer().init(policy.network)
-        return TrainState(policy, optimizer, Stats.init((1,)), updates=jnp.zeros((), jnp.int32))
+        state = TrainState(policy, optimizer, Stats.init((1,)), updates=jnp.zeros((), jnp.int32))
+        return self.start_from(state)
+
+    def start_from(self, state: TrainState) -> TrainState:
+        """The state whose policy is the one that PPO starts from, and stays near where that has a price."""
+        return state.replace(start=state.policy.network) if self.config.kl_coef else state
 
     def reset(self, keys: jax.Array, env_params, behaviour: Behaviour = OWN_SAMPLE) -> Carry:
         """Starts one environment per key, (E,)."""
@@ -69,7 +75,8 @@ class PPO:
 
     def update(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
         """One rollout and its epochs of PPO, see `learn`."""
-        lesson = Lesson(OWN_SAMPLE, self.loss, self.optimizer(), self.config.epochs)
+        loss = partial(self.loss, start=state.start)
+        lesson = Lesson(OWN_SAMPLE, loss, self.optimizer(), self.config.epochs)
         return self.learn(lesson, state, carry, key, env_params)
 
     def learn(self, lesson: Lesson, state: TrainState, carry: Carry, key: jax.Array, env_params):
@@ -153,8 +160,11 @@ class PPO:
         metrics = {"explained_variance": 1 - unexplained, "advantage_deviation": deviation}
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), sample), metrics
 
-    def loss(self, params, batch: Sample):
-        """Clipped surrogate, value error and entropy bonus of a batch: (loss, metrics), float32 scalars."""
+    def loss(self, params, batch: Sample, start=None):
+        """Clipped surrogate, value error and entropy bonus of a batch: (loss, metrics), float32 scalars.
+
+        With `start`, the parameters that PPO started from, the divergence from their policy has a price.
+        """
         config = self.config
         distribution, value = self.network.apply(params, batch.observation)
         log_ratio = distribution.log_prob(batch.action) - batch.log_prob
@@ -164,7 +174,11 @@ class PPO:
         value_loss = 0.5 * jnp.square(value - batch.target).mean()
         entropy = distribution.entropy().mean()
         loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
-        return loss, {
+        away = {}
+        if start is not None:
+            away = {"kl_start": distribution.kl(self.network.apply(start, batch.observation)[0]).mean()}
+            loss += config.kl_coef * away["kl_start"]
+        return loss, away | {
             "loss": loss,
             "policy_loss": policy_loss,
             "value_loss": value_loss,
@@ -200,7 +214,7 @@ class PPO:
     def learn_statistics(self, state: TrainState, totals: Totals) -> TrainState:
         """Counts the update and merges what it saw into the normalisers, which the next update will use."""
         normalizer = state.policy.normalizer
-        if self.config.normalise_observations:
+        if self.config.normalise_observations and state.start is None:
             normalizer = {name: merge(stats, totals.moments[name]) for name, stats in normalizer.items()}
         return state.replace(
             policy=state.policy.replace(normalizer=normalizer),

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rl.policy import Policy
+from rl.acting import Policy
 
 VALUES = ("altitude", "heading", "speed")  # masks of the verbs that take a value, in the verbs' order
 

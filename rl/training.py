@@ -22,6 +22,7 @@ class TrainState:
     optimizer: optax.OptState
     returns: Stats  # of discounted returns, (1,); rewards are divided by their deviation
     updates: jax.Array  # int32 ()
+    start: Any = None  # the network's parameters that PPO started from, where leaving them has a price
 
 
 @struct.dataclass

@@ -17,9 +17,10 @@ import numpy as np
 from launch.shared import sources
 from rl import policy as saved
 from rl import scripted
+from rl.acting import Policy
 from rl.dangerous import DangerousParams, dangerous
 from rl.expert import ExpertParams, expert
-from rl.policy import SHIPPED, Policy
+from rl.policy import SHIPPED
 from wm.store import checkpoints
 
 RANDOM_NOOP_SHARE = 0.5  # of the decisions in recordings: commands every 10 s in the mean

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs.ppo import CloneConfig
+from rl.acting import Policy
 from rl.clone import Cloning, label_by
-from rl.policy import Policy
 from rl.ppo import Sample
 from rl.totals import report
 from tests.rl.test_ppo import SECTOR, make

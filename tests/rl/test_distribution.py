@@ -83,6 +83,16 @@ def test_entropy_equals_the_enumeration(seed):
     np.testing.assert_allclose(p.entropy(), -(np.exp(log_p) * log_p).sum(), atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_kl_equals_the_enumeration(seed):
+    rng = np.random.default_rng(seed)
+    mask = random_mask(rng)
+    one, other = (Command.from_logits(random_logits(rng), mask) for _ in range(2))
+    log_p, log_q = (enumerate_log_probs(d, every_legal_action(mask)) for d in (one, other))
+    np.testing.assert_allclose(one.kl(other), (np.exp(log_p) * (log_p - log_q)).sum(), rtol=1e-5)
+    assert float(one.kl(one)) == 0.0
+
+
 def test_samples_have_the_frequencies_that_log_prob_says():
     rng = np.random.default_rng(0)
     mask = random_mask(rng, share=0.4)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rl import evaluate, flown
+from rl.acting import Policy
 from rl.evaluate import Trace
-from rl.policy import Policy
 from tests.rl.toys import SECTOR_EXPERT, Sector, SectorParams
 from tests.wm import scenes
 from wm.sector import traffic as tr

@@ -94,6 +94,20 @@ def test_probe(name):
         assert float(jnp.exp(distribution.log_p[best])) > 0.9, f"action at {seen}"
 
 
+def test_leaving_the_policy_that_it_started_from_has_a_price():
+    probe = ProbeParams(by_action=1.0)
+    config = dataclasses.replace(PROBE, kl_coef=100.0)
+    ppo, state, reports = train(Probe(), config, probe)
+    chosen = [
+        distribution_and_value(ppo.network, policy, jnp.array([0.0]))[0].log_p[1]
+        for policy in (state.policy, state.policy.replace(network=state.start))
+    ]
+    assert abs(float(jnp.exp(chosen[0]) - jnp.exp(chosen[1]))) < 0.1  # without the price it is above 0.9
+    assert 0 < reports[-1]["train/kl_start"] < 0.02
+    first, _ = start(*make(Probe(), config, probe))
+    jax.tree.map(np.testing.assert_array_equal, state.policy.normalizer, first.policy.normalizer)
+
+
 def test_a_time_limit_does_not_shorten_the_horizon():
     """Reward 1 for ever, cut every second step: V = 1 / (1 - 0.5) = 2. Taken for an end: 1.25 on average.
 

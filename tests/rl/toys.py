@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from rl.acting import Policy
 from rl.networks import HEADS
-from rl.policy import Policy
 
 
 @struct.dataclass

@@ -5,6 +5,7 @@
 Letters: A airports, B reset rows, J spawn rows of a stream, N aircraft slots, S streams.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -20,7 +21,7 @@ from wm.sector.recording import Recording
 from wm.sector.traffic import Runways, Scene, Traffic, in_play
 from wm.state import features
 from wm.state import network as net
-from wm.state.params import EnvParams, build_rows
+from wm.state.params import EnvParams, build_rows, widened
 from wm.state.spawn import SpawnTable
 from wm.store import checkpoints
 
@@ -249,33 +250,50 @@ def read_arrays(directory: Path) -> tuple[dict, dict]:
     return arrays, config
 
 
-def load_bundle(directory: Path | str | None = None, airport: str | None = None) -> EnvParams:
-    """Load a world model; None loads the packaged one. `airport` keeps that airport alone.
+def load_bundle(
+    directory: Path | str | None = None, airport: str | Sequence[str] | None = None, slots: int | None = None
+) -> EnvParams:
+    """Load a world model; None loads the packaged one. `airport` keeps one airport, or some, in that order.
+
+    `slots` adds empty slots for more aircraft than the model was saved with.
 
     Raises checkpoints.CheckpointError where the directory holds none, its bytes have changed, or
-    it does not know the airport.
+    it does not know an airport; ValueError for fewer slots than the model has.
     """
     arrays, config = read_arrays(PACKAGED if directory is None else Path(directory))
     if airport is not None:
         known = config["training"].get("airports", [])
-        if airport not in known:
-            raise checkpoints.CheckpointError(
-                f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
-                f"not {airport!r}: choose one of them or train it on that one"
-            )
-        arrays = _only(arrays, known.index(airport))
+        asked = [airport] if isinstance(airport, str) else list(airport)
+        for icao in asked:
+            if icao not in known:
+                raise checkpoints.CheckpointError(
+                    f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
+                    f"not {icao!r}: choose one of them or train it on that one"
+                )
+        arrays = _only(arrays, np.asarray([known.index(icao) for icao in asked]))
+    if slots is not None:
+        arrays = arrays | {"scenes": _widened(arrays["scenes"], slots)}
     return assemble(arrays)
 
 
-def _only(arrays: dict, airport_id: int) -> dict:
-    """The arrays of one airport of a bundle, which becomes number 0."""
-    rows = np.flatnonzero(np.asarray(arrays["airport_id"]) == airport_id)
-    one = slice(airport_id, airport_id + 1)
+def _widened(scenes: Scene, slots: int) -> Scene:
+    """Scenes `[B, N]` with empty slots added up to `slots`."""
+    has = scenes.traffic.valid.shape[-1]
+    if slots < has:
+        raise ValueError(f"slots is {slots}, but the world model has {has}: ask for as many at least")
+    return scenes.replace(traffic=widened(jax.tree.map(np.asarray, scenes.traffic), slots))
+
+
+def _only(arrays: dict, airport_ids: np.ndarray) -> dict:
+    """The arrays of some airports of a bundle, which are numbered anew from 0 on."""
+    was = np.asarray(arrays["airport_id"])
+    rows = np.flatnonzero(np.isin(was, airport_ids))
+    number = {old: new for new, old in enumerate(airport_ids.tolist())}
     return arrays | {
-        "airports": jax.tree.map(lambda x: x[one], arrays["airports"]),
-        "spawns": jax.tree.map(lambda x: x[one], arrays["spawns"]),
+        "airports": jax.tree.map(lambda x: x[airport_ids], arrays["airports"]),
+        "spawns": jax.tree.map(lambda x: x[airport_ids], arrays["spawns"]),
         "scenes": jax.tree.map(lambda x: x[rows], arrays["scenes"]),
-        "airport_id": np.zeros(len(rows), np.int32),
+        "airport_id": np.asarray([number[old] for old in was[rows].tolist()], np.int32),
         "traffic_rate": arrays["traffic_rate"][rows],
-        "own_wind": arrays["own_wind"][one],
+        "own_wind": arrays["own_wind"][airport_ids],
     }

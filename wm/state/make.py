@@ -12,16 +12,22 @@ from wm.state.params import EnvParams
 
 
 def make(
-    checkpoint=None, airport=None, sample: bool = True, dynamics: Dynamics = "learned", **overrides
+    checkpoint=None,
+    airport=None,
+    sample: bool = True,
+    dynamics: Dynamics = "learned",
+    slots=None,
+    **overrides,
 ) -> OpenScopeWorldModel:
     """Build the environment from a world-model checkpoint; None loads the packaged one.
 
-    `airport` (an ICAO code) keeps that airport alone; None starts at all it knows. `dynamics` "rules" moves
-    aircraft by hand-written rules instead of the network. `overrides` replace fields of EnvParams by name.
-    Raises CheckpointError for a bad checkpoint, ValueError for other dynamics and where no recorded
-    state lies before the time limit.
+    `airport` (an ICAO code, or some) keeps those airports alone; None starts at all it knows. `dynamics`
+    "rules" moves aircraft by hand-written rules instead of the network. `slots` (aircraft) is at least the
+    checkpoint's own. `overrides` replace fields of EnvParams by name. Raises CheckpointError for a bad
+    checkpoint, ValueError for other dynamics, too few slots and where no recorded state lies before the time
+    limit.
     """
-    params = load_bundle(checkpoint, airport).replace(**overrides)
+    params = load_bundle(checkpoint, airport, slots).replace(**overrides)
     return OpenScopeWorldModel(_before_the_limit(params), sample, dynamics)
 
 

@@ -15,7 +15,7 @@ from collect.slots import FREE, padded_airport
 from configs.evaluation import EvaluationConfig
 from launch.shared import episodes, players, scoreboard
 from rl import evaluate
-from rl.policy import Policy
+from rl.acting import Policy
 from wm.sector import traffic as tr
 from wm.store.provenance import ROOT
 
