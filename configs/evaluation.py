@@ -47,6 +47,8 @@ class EvaluationConfig(ServerConfig):
     """Episodes of the real game at once, each in a browser of its own."""
     checkpoint: Path | None = None
     """World model for --where model; the packaged one if left out."""
+    dynamics: Literal["learned", "rules"] = "learned"
+    """What moves aircraft there: the world model's network, or the hand-written rules beside it."""
     cache: Path = Path("runs/evaluations")
     """Finished episodes, by policy, conditions and seed."""
     out: Path | None = None
@@ -70,6 +72,8 @@ class WorldModelEvaluation(ServerConfig):
 
     checkpoint: Path | None = None
     """World model; the packaged one if left out."""
+    dynamics: Literal["learned", "rules"] = "learned"
+    """What moves aircraft in its hours: its network, or the hand-written rules beside it."""
     test: tuple[Path, ...] = ()
     """Directories of test-seed recordings; the shipped ones if left out."""
     airports: tuple[str, ...] = ("kabq", "klas")
@@ -108,5 +112,5 @@ class WorldModelEvaluation(ServerConfig):
             url=self.url, insecure=self.insecure, wait_s=self.wait_s, policies=self.policies, where=world,
             airport=icao, episodes=self.hours if world == "real" else self.imagined, traffic=self.traffic,
             wind=self.wind, slots=SLOTS.get(icao, 32), pages=self.pages, checkpoint=self.checkpoint,
-            cache=self.cache,
+            dynamics=self.dynamics, cache=self.cache,
         )  # fmt: skip

@@ -271,7 +271,8 @@ def model_world(config: EvaluationConfig) -> World:
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
     identity = hashlib.sha256(manifest + code.encode()).hexdigest()
     play = lambda *given: _play_model(config, params, limit, *given)  # noqa: E731
-    return World("imagined", f"model-{identity[:16]}", play)
+    how = "model" if config.dynamics == "learned" else config.dynamics
+    return World("imagined", f"{how}-{identity[:16]}", play)
 
 
 def directory_of(config: EvaluationConfig) -> Path:
@@ -346,16 +347,16 @@ def _without_states(tracks: dict, shown: int | None, axis: int):
 
 
 @functools.cache
-def _rollout(policy) -> evaluate.Rollout:
+def _rollout(policy, dynamics: simulator.Dynamics) -> evaluate.Rollout:
     """Compiled once for each policy, whatever the airport."""
-    return evaluate.rollout(simulator.OpenScopeWorldModel(None), policy, _look, CHUNK)
+    return evaluate.rollout(simulator.OpenScopeWorldModel(None, dynamics=dynamics), policy, _look, CHUNK)
 
 
 def _play_model(config, params, limit, player: Player, seeds, on_step) -> Iterator[tuple[int, dict]]:
     if not seeds:
         return
     airport = ap.select(params.airports, int(params.rows.airport_id[0]))
-    game = _rollout(player.policy)
+    game = _rollout(player.policy, config.dynamics)
     for some in range(0, len(seeds), TOGETHER):
         begin, together = time.perf_counter(), seeds[some : some + TOGETHER]
         shown = next((i for i, seed in enumerate(together) if seed in SHOWN), None)
