@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         draw(report, config.out / "errors.png")
         overlay.draw(weights, held_out, config.out / "overlay.png")
         show(brief(report))
-        found = figures(report) | foreseen.figures(foreseen.ask(weights, model.hazard, held_out))
+        found = figures(report) | foreseen.figures(foreseen.ask(weights, held_out))
         if config.hours:
             from launch.shared import hours  # brings the real game's browser with it
 

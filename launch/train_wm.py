@@ -36,8 +36,9 @@ from launch import eval_wm
 from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import overlay, parallel, runs, training
 from launch.shared.training import Folder, TrainingError
+from wm.sector import airport as ap
 from wm.sector.recording import Recording
-from wm.state import bundle, fit, labels
+from wm.state import bundle, fit, labels, support
 from wm.state import network as net
 
 NOT_FINITE = (
@@ -47,13 +48,12 @@ NOT_FINITE = (
 
 def training_data(tables: list, recorded: list[list[Recording]], members: int, seed: int) -> fit.Data:
     """Rows of all episodes, with a bootstrap of the episodes for every member."""
-    parts, episode, spawns = [], [], []
+    parts, episode = [], []
     for airport, recordings in zip(tables, recorded, strict=True):
         for recording in runs.track(recordings, "episode"):
             rows = fit.compact(labels.rows_of(recording, airport))
             episode.append(np.full(len(rows.features), len(parts), np.int32))
             parts.append(rows)
-            spawns.append(fit.spawn_rows(recording, airport))
     rng = np.random.default_rng(seed)
     weights = rng.poisson(1.0, (members, len(parts))).astype(np.float32)
     weights[0] = 1.0  # one member has seen everything once
@@ -61,7 +61,6 @@ def training_data(tables: list, recorded: list[list[Recording]], members: int, s
         rows=labels.concatenate(parts),
         episode=np.concatenate(episode),
         bootstrap=weights,
-        spawns=jax.tree.map(lambda *xs: np.concatenate(xs), *spawns),
     )
 
 
@@ -79,7 +78,6 @@ def shard(data: fit.Data, devices: int, seed: int) -> fit.Data:
         rows=rows,
         episode=episode,
         bootstrap=np.tile(data.bootstrap, (devices, 1)),
-        spawns=deal(data.spawns, len(data.spawns.spawned)),
     )
     return parallel.split(dealt, devices)
 
@@ -87,7 +85,7 @@ def shard(data: fit.Data, devices: int, seed: int) -> fit.Data:
 def fingerprint(data: fit.Data) -> str:
     """Tells training data apart: a SHA-256 of every row in its order."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves((data.rows, data.episode, data.spawns)):
+    for leaf in jax.tree.leaves((data.rows, data.episode)):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
 
@@ -134,7 +132,7 @@ def draw(folder: Folder) -> None:
     """Losses over steps."""
     lines = folder.lines()
     figure, axes = plt.subplots(figsize=(8, 4.5))
-    for name in ("loss", *net.CATEGORICAL, "spawn"):
+    for name in ("loss", *net.CATEGORICAL):
         axes.semilogy([x["step"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
     axes.set(xlabel="optimiser step", ylabel="negative log likelihood", title="world model")
     axes.legend(ncol=3, fontsize=7)
@@ -172,13 +170,15 @@ def run(config: WorldModelConfig) -> dict:
     with training.hold(config.out, model_config(config) | {"data": known_by}, config.steps, "step") as folder:
         folder.write_config(config)
         state = train(config, data, folder)
-        params = bundle.build(state.weights, state.hazard, tables, recorded, config.rows, config.slots)
+        names = bundle.names_of(recorded[0][0].scene, ap.stack(tables))["features"]
+        weights = support.with_support(state.weights, data.rows, names)
+        params = bundle.build(weights, tables, recorded, config.rows, config.slots)
         seeds = {i: sorted(r.seed for r in rs) for i, rs in zip(config.airports, recorded, strict=True)}
         metadata = {"data_fingerprint": known_by, "seeds": seeds}
         asked = model_config(config)
         folder.product("model", lambda path: bundle.save_bundle(path, params, asked, metadata))
         draw(folder)
-        brief = judge(config, state.weights, recorded, folder.path / "overlay.png")
+        brief = judge(config, weights, recorded, folder.path / "overlay.png")
         seconds = time.perf_counter() - begin
         folder.write_results({"fidelity": brief, "seconds": seconds, "seeds": seeds})
     return brief

@@ -21,7 +21,7 @@ HOURS_EACH = 20  # imagined hours of spawns for each recorded one
 RESAMPLES = 1000
 
 
-def ask(weights, hazard, held_out: dict[str, tuple[Airport, list[Recording]]]) -> dict[str, list]:
+def ask(weights, held_out: dict[str, tuple[Airport, list[Recording]]]) -> dict[str, list]:
     """What is measured on every recording, a list `[R]` each; `held_out` as in launch.eval_wm.judge."""
     found = {name: [] for name in (*foresight.Minute.__dataclass_fields__, "followed", "apart", "gaps")}
     every = [(airport, one) for airport, recordings in held_out.values() for one in recordings]
@@ -36,19 +36,17 @@ def ask(weights, hazard, held_out: dict[str, tuple[Airport, list[Recording]]]) -
         found["apart"].append(
             foresight.disagreement(weights, airport, recording, HORIZON_STEPS, HORIZON_STEPS // 2)
         )
-        found["gaps"].append(_gaps(hazard, airport, recording, jax.random.fold_in(key, 1)))
+        found["gaps"].append(_gaps(airport, recording, jax.random.fold_in(key, 1)))
     return found
 
 
-def _gaps(hazard, airport: Airport, recording: Recording, key) -> tuple[np.ndarray, np.ndarray]:
+def _gaps(airport: Airport, recording: Recording, key) -> tuple[np.ndarray, np.ndarray]:
     """Times between spawns of each stream over its mean interval: (recorded, imagined)."""
     count = int(airport.stream_count)
     mean = np.asarray(airport.stream_interval_s)[:count] / recording.traffic_rate
     first = jax.tree.map(lambda x: x[0], recording.scene)
     clock, steps = sp.stream_clock(first), len(recording.action)
-    imagined = foresight.imagined_spawns(
-        hazard, airport, recording.traffic_rate, clock, steps, HOURS_EACH, key
-    )
+    imagined = foresight.imagined_spawns(airport, recording.traffic_rate, clock, steps, HOURS_EACH, key)
     recorded = sp.spawned(recording.scene)[:, :count]
     each = [foresight.gaps(hour, mean) for hour in np.asarray(imagined)[..., :count]]
     return foresight.gaps(recorded, mean), np.concatenate(each)

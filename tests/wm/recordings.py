@@ -282,8 +282,3 @@ def untrained(key: int = 0):
     """Weights `[2, ...]` of two small members under whom everybody stays in the game in his phase."""
     weights = _network(jax.random.key(key))
     return biased(weights, fate=net.STAY, phase_frame=NEVER)
-
-
-def hazard():
-    """Untrained weights of the spawns' network."""
-    return jax.jit(sp.HazardNetwork().init)(jax.random.key(1), jnp.zeros((1, 1, 5)))

@@ -20,7 +20,7 @@ def small_model() -> EnvParams:
     """Two untrained members; in the recordings the last aircraft appears at step 10."""
     flown = [rc.appearing(r, slot=5, step=10) for r in rc.cruise(3)]
     place, flown = labels.airport_of(flown)
-    built = build(rc.untrained(), rc.hazard(), [place], [flown], rows=ROWS, slots=rc.SLOTS)
+    built = build(rc.untrained(), [place], [flown], rows=ROWS, slots=rc.SLOTS)
     return built.replace(max_steps_in_episode=LAST, disagreement_limit=jnp.float32(2.0))
 
 

@@ -1,1 +1,1 @@
-"""The fast simulator: known kinematics, a learned autopilot, learned spawns, as a gymnax environment."""
+"""The fast simulator: known kinematics, a learned autopilot, random spawns, as a gymnax environment."""

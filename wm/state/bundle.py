@@ -98,7 +98,7 @@ def own_wind(recordings: list[Recording]) -> np.ndarray:
 
 
 def build(
-    weights, hazard, airports: list[Airport], recordings: list[list[Recording]], rows: int, slots: int
+    weights, airports: list[Airport], recordings: list[list[Recording]], rows: int, slots: int
 ) -> EnvParams:
     """EnvParams from fitted weights and each airport's training recordings (same order)."""
     stacked = ap.stack(airports)
@@ -113,7 +113,6 @@ def build(
         ids += [i] * len(chosen)
     arrays = {
         "weights": weights,
-        "hazard": hazard,
         "airports": stacked,
         "spawns": spawns,
         "scenes": stack_padded(scenes),
@@ -153,7 +152,6 @@ def assemble(arrays: dict) -> EnvParams:
     airports = arrays["airports"]
     return EnvParams(
         weights=arrays["weights"],
-        hazard=arrays["hazard"],
         airports=airports,
         spawns=arrays["spawns"],
         rows=build_rows(arrays["scenes"], arrays["airport_id"], airports, arrays["traffic_rate"]),
@@ -165,7 +163,6 @@ def assemble(arrays: dict) -> EnvParams:
 def _arrays(params: EnvParams) -> dict:
     return {
         "weights": params.weights,
-        "hazard": params.hazard,
         "airports": ap.own_columns(params.airports),
         "spawns": params.spawns,
         "scenes": params.rows.scene,

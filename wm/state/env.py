@@ -92,7 +92,6 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         after = after.replace(traffic=sp.free_slots(after.traffic, removed))
         after, next_id, overflow = sp.spawn(
             after,
-            params.hazard,
             params.spawns,
             state.airport_id,
             state.traffic_rate,

@@ -16,6 +16,14 @@ from wm.sector.route import current_leg, restrictions
 from wm.sector.traffic import FT_PER_NM, Scene, Traffic
 from wm.state.spawn import required_ft
 
+CODES = {
+    "category": tr.CATEGORIES,
+    "phase": tr.PHASES,
+    "altitude_mode": tr.ALTITUDE_MODES,
+    "heading_mode": tr.HEADING_MODES,
+    "speed_mode": tr.SPEED_MODES,
+}
+FLAGS = ("controllable", "removable", "hit", "autopilot", "expedite", "approach_clearance")
 TAKEOFF_TURN_FT = 400.0  # above the runway, where a take-off ends
 
 
@@ -31,17 +39,14 @@ def _angle(name: str, value) -> dict:
 def _codes(t: Traffic) -> dict:
     """One-hot codes and flags."""
     columns = {}
-    for name, names in (
-        ("category", tr.CATEGORIES),
-        ("phase", tr.PHASES),
-        ("altitude_mode", tr.ALTITUDE_MODES),
-        ("heading_mode", tr.HEADING_MODES),
-        ("speed_mode", tr.SPEED_MODES),
-    ):
+    for name, names in CODES.items():
         columns |= {f"{name}_{n}": getattr(t, name) == i for i, n in enumerate(names)}
-    for name in ("controllable", "removable", "hit", "autopilot", "expedite", "approach_clearance"):
-        columns[name] = getattr(t, name)
-    return columns
+    return columns | {name: getattr(t, name) for name in FLAGS}
+
+
+def code_names() -> list[str]:
+    """Names of the columns that are codes or flags, 0 or 1."""
+    return [*(f"{name}_{n}" for name, names in CODES.items() for n in names), *FLAGS]
 
 
 def _vertical(t: Traffic, asked: dict, airport: Airport) -> dict:

@@ -13,19 +13,8 @@ import numpy as np
 import optax
 from flax import struct
 
-from wm.sector.airport import Airport
-from wm.sector.recording import Recording
 from wm.state import network as net
-from wm.state import spawn as sp
 from wm.state.labels import Rows
-
-
-@struct.dataclass
-class SpawnRows:
-    """One row per stream and step in which it could spawn."""
-
-    features: jax.Array  # [n, 5]
-    spawned: jax.Array  # [n] bool
 
 
 @struct.dataclass
@@ -35,7 +24,6 @@ class Data:
     rows: Rows
     episode: jax.Array  # [n] int32, which episode a row is from
     bootstrap: jax.Array  # [M, episodes] weight of each episode for each member
-    spawns: SpawnRows
 
 
 @struct.dataclass
@@ -43,7 +31,6 @@ class FitState:
     """What an update changes."""
 
     weights: dict  # [M, ...]
-    hazard: dict
     optimizer: optax.OptState
 
 
@@ -54,22 +41,6 @@ def compact(rows: Rows) -> Rows:
         labels={n: v.astype(np.int8) for n, v in rows.labels.items()},
         scalars={n: v.astype(np.float16) for n, v in rows.scalars.items()},
     )
-
-
-def spawn_rows(recording: Recording, airport: Airport) -> SpawnRows:
-    """Stream clocks at every step of an episode and whether the stream spawned in the step."""
-    scene = recording.scene
-    since = np.asarray(scene.since_spawn_s)
-    clock = np.where(since >= 0, since, scene.time_s[:, None])
-    count = int(airport.stream_count)
-    x = sp.hazard_features(
-        clock[:-1, :count],
-        np.asarray(airport.stream_interval_s)[:count] / recording.traffic_rate,
-        np.asarray(airport.stream_minimum_s)[:count],
-        np.asarray(airport.stream_category)[:count],
-    )
-    x = np.asarray(x, np.float32)
-    return SpawnRows(x.reshape(-1, x.shape[-1]), sp.spawned(scene)[:, :count].reshape(-1))
 
 
 def head_losses(outputs: dict, rows: Rows) -> dict[str, jax.Array]:
@@ -99,20 +70,12 @@ def member_loss(weights, network, rows: Rows, weight):
     return sum(losses.values()), losses
 
 
-def hazard_loss(weights, spawns: SpawnRows):
-    """Mean negative log likelihood of the streams' spawns."""
-    logits = sp.HazardNetwork().apply(weights, spawns.features)
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, spawns.spawned.astype(jnp.float32)))
-
-
 def initial_state(config, features: int, optimizer, key) -> FitState:
-    """Fresh weights of M members and the hazard network."""
-    key_members, key_hazard = jax.random.split(key)
+    """Fresh weights of M members."""
     network = net.AutopilotNetwork(config.width, config.blocks)
     init = jax.vmap(lambda k: network.init(k, jnp.zeros((1, features))))
-    weights = init(jax.random.split(key_members, config.members))
-    hazard = sp.HazardNetwork().init(key_hazard, jnp.zeros((1, 1, 5)))
-    return FitState(weights, hazard, optimizer.init((weights, hazard)))
+    weights = init(jax.random.split(key, config.members))
+    return FitState(weights, optimizer.init(weights))
 
 
 def make_optimizer(config) -> optax.GradientTransformation:
@@ -140,26 +103,18 @@ def update(state: FitState, data: Data, key, params, *, config, optimizer, axis_
     network = net.AutopilotNetwork(config.width, config.blocks)
     batched = jax.vmap(partial(member_loss, network=network))
 
-    def objective(trained, rows, weight, spawns):
-        weights, hazard = trained
+    def objective(weights, rows, weight):
         losses, heads = batched(weights, rows=rows, weight=weight)
-        spawn_loss = hazard_loss(hazard, spawns)
-        return jnp.sum(losses) + spawn_loss, (jnp.mean(losses), heads, spawn_loss)
+        return jnp.sum(losses), (jnp.mean(losses), heads)
 
     def step(state, key):
-        key_rows, key_spawns = jax.random.split(key)
-        rows, weight = minibatch(data, key_rows, config.batch)
-        total = data.spawns.spawned.shape[0]
-        chosen = jax.random.randint(key_spawns, (config.batch,), 0, total)
-        spawns = jax.tree.map(lambda x: x[chosen], data.spawns)
-        gradient = jax.grad(objective, has_aux=True)
-        trained = (state.weights, state.hazard)
-        grads, (loss, heads, spawn_loss) = gradient(trained, rows, weight, spawns)
+        rows, weight = minibatch(data, key, config.batch)
+        grads, (loss, heads) = jax.grad(objective, has_aux=True)(state.weights, rows, weight)
         grads = jax.lax.pmean(grads, axis_name)
-        changes, optimizer_state = optimizer.update(grads, state.optimizer, trained)
-        weights, hazard = optax.apply_updates(trained, changes)
-        metrics = {"loss": loss, "spawn": spawn_loss, **{n: jnp.mean(v) for n, v in heads.items()}}
-        return FitState(weights, hazard, optimizer_state), metrics
+        changes, optimizer_state = optimizer.update(grads, state.optimizer, state.weights)
+        weights = optax.apply_updates(state.weights, changes)
+        metrics = {"loss": loss, **{n: jnp.mean(v) for n, v in heads.items()}}
+        return FitState(weights, optimizer_state), metrics
 
     state, metrics = jax.lax.scan(step, state, jax.random.split(key, config.inner))
     return state, data, jax.lax.pmean(jax.tree.map(jnp.mean, metrics), axis_name)

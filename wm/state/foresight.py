@@ -229,12 +229,11 @@ def followed(weights, airport: Airport, recording: Recording) -> np.ndarray:
 
 
 @partial(jax.jit, static_argnames=("steps", "hours"))
-def imagined_spawns(hazard, airport: Airport, traffic_rate, since_s, steps: int, hours: int, key):
+def imagined_spawns(airport: Airport, traffic_rate, since_s, steps: int, hours: int, key):
     """Whether streams spawn, bool `[hours, steps, S]`, from clocks `since_s [S]`; no aircraft take part."""
 
     def step(clock, key):
-        chance = jax.nn.sigmoid(sp.spawn_logits(hazard, clock, traffic_rate, airport))
-        spawned = jax.random.uniform(key, clock.shape) < chance
+        spawned = jax.random.uniform(key, clock.shape) < sp.spawn_chance(clock, traffic_rate, airport)
         return jnp.where(spawned, 0.0, clock + STEP_S), spawned
 
     clock = jnp.broadcast_to(since_s, (hours, *since_s.shape))

@@ -47,13 +47,15 @@ BINARY = {"autopilot": 1, "approach_clearance": 1, "events": len(EVENT_NAMES)}
 SCALAR = {"free_altitude": 1, "free_speed": 1}
 FREE_ALTITUDE_FT, FREE_SPEED_KT = 2000.0, 50.0
 UNLIKELY = 0.02
+IMPOSSIBLE = -16384.0  # logit of what wm.state.support rules out; exact in any precision
 PROBE_PERIOD = 4  # steps after which every environment has been probed once
 
 
 class AutopilotNetwork(nn.Module):
     """Per-aircraft residual MLP; features `[..., F]` to a dict of head outputs `[..., n]`.
 
-    The trunk runs in bfloat16, the heads and their outputs in float32.
+    The trunk runs in bfloat16, the heads and their outputs in float32. The collection "support", where there
+    is one, rules out what was never recorded (wm.state.support).
     """
 
     width: int = 128
@@ -69,6 +71,9 @@ class AutopilotNetwork(nn.Module):
         h = nn.LayerNorm(dtype=jnp.float32, name="norm")(h)
         sizes = CATEGORICAL | BINARY | SCALAR
         out = nn.Dense(sum(sizes.values()), dtype=jnp.float32, name="heads")(h)
+        if self.has_variable("support", "kernel"):
+            kernel, bias = (self.get_variable("support", name) for name in ("kernel", "bias"))
+            out = out + features.astype(jnp.float32) @ kernel + bias
         edges = np.cumsum(list(sizes.values()))[:-1].tolist()
         return dict(zip(sizes, jnp.split(out, edges, axis=-1), strict=True))
 

@@ -39,7 +39,6 @@ class EnvParams(environment.EnvParams):
     """One unbatched struct; weights lead with M, airports and spawn tables with A, reset rows with B."""
 
     weights: Any = None
-    hazard: Any = None
     airports: Airport = None
     spawns: sp.SpawnTable = None
     rows: ResetRows = None

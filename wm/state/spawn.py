@@ -1,13 +1,13 @@
 """Spawns: when each stream of the airport sends its next aircraft, and what that aircraft is.
 
-The hazard is learned from recorded gaps (a small logistic network over the clock of the
-stream); the aircraft is a row of the empirical table of that stream's recorded first sights.
+The time between two spawns is uniform, as the game draws it for streams of the method "random"; all streams
+of the airports that the models know are of it. The aircraft is a row of the empirical table of that stream's
+recorded first sights.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax import struct
 
 from wm.sector import traffic as tr
@@ -35,33 +35,6 @@ class SpawnTable:
     count: jax.Array  # [A, S] rows used
 
 
-class HazardNetwork(nn.Module):
-    """Logit of a spawn within the next step; features `[..., S, F]` to `[..., S]`."""
-
-    width: int = 16
-
-    @nn.compact
-    def __call__(self, features):
-        h = nn.tanh(nn.Dense(self.width, name="hidden")(features))
-        return nn.Dense(1, name="logit")(jnp.concatenate([h, features], -1))[..., 0]
-
-
-def hazard_features(since_s, interval_s, minimum_s, category):
-    """Features `[..., S, 5]` of the streams' clocks; `interval_s` already has the traffic rate."""
-    longest = jnp.maximum(2.0 * interval_s - minimum_s, minimum_s + STEP_S)
-    span = longest - minimum_s
-    progress = (since_s + STEP_S - minimum_s) / span
-    left = jnp.maximum(longest - since_s, STEP_S)
-    columns = (
-        jnp.clip(progress, -1.0, 2.0),
-        jnp.clip(progress * span / STEP_S, -1.5, 1.5),
-        jnp.log(STEP_S / left),
-        jnp.log(span / interval_s),
-        jnp.asarray(category == tr.ARRIVAL, jnp.float32),
-    )
-    return jnp.stack(jnp.broadcast_arrays(*columns), axis=-1)
-
-
 def stream_clock(scene: Scene):
     """Seconds `[..., S]` since each stream's last spawn, or since the start before its first."""
     return jnp.where(scene.since_spawn_s >= 0, scene.since_spawn_s, scene.time_s[..., None])
@@ -73,12 +46,19 @@ def spawned(scene: Scene) -> np.ndarray:
     return (since[1:] >= 0) & ((since[:-1] < 0) | (since[1:] < since[:-1]))
 
 
-def spawn_logits(weights, clock_s, traffic_rate, airport: Airport):
-    """Logits `[S]` that each stream spawns in the step that begins now; -inf for padding."""
-    interval = airport.stream_interval_s / traffic_rate
-    x = hazard_features(clock_s, interval, airport.stream_minimum_s, airport.stream_category)
-    logits = HazardNetwork().apply(weights, x)
-    return jnp.where(jnp.arange(logits.shape[-1]) < airport.stream_count, logits, -jnp.inf)
+def spawn_chance(clock_s, traffic_rate, airport: Airport):
+    """Chance `[..., S]` that each stream spawns in the step that begins now; 0 for padding.
+
+    clock_s `[..., S]`: since the stream's last spawn. The next one comes after a time drawn evenly between
+    the shortest and as much above the mean interval as that is below it; `traffic_rate` divides the mean.
+    Where the mean is below the shortest, every gap is the shortest (trafficGenerator/SpawnPatternModel.js).
+    """
+    shortest = airport.stream_minimum_s
+    longest = jnp.maximum(2.0 * airport.stream_interval_s / traffic_rate - shortest, shortest)
+    begin = jnp.maximum(clock_s, shortest)
+    within = jnp.clip(clock_s + STEP_S - begin, 0.0) / jnp.maximum(longest - begin, 1e-3)
+    chance = jnp.where(clock_s + STEP_S >= longest, 1.0, jnp.minimum(within, 1.0))
+    return jnp.where(jnp.arange(chance.shape[-1]) < airport.stream_count, chance, 0.0)
 
 
 def _first_sights(table: SpawnTable, airport_id, stream, uniform) -> Traffic:
@@ -90,7 +70,7 @@ def _first_sights(table: SpawnTable, airport_id, stream, uniform) -> Traffic:
 
 
 def spawn(
-    scene: Scene, weights, table: SpawnTable, airport_id, traffic_rate, next_id, key, airport: Airport
+    scene: Scene, table: SpawnTable, airport_id, traffic_rate, next_id, key, airport: Airport
 ):
     """Let streams spawn into free slots; return (scene, next id, overflow count).
 
@@ -101,11 +81,11 @@ def spawn(
     t, most = scene.traffic, jnp.arange(MAX_SPAWNS)
     # The clock was advanced by the step during which the spawn happens.
     clock = stream_clock(scene) - STEP_S
-    logits = spawn_logits(weights, clock, traffic_rate, airport)
-    due = jax.random.uniform(key_when, logits.shape, jnp.float32) < jax.nn.sigmoid(logits)
+    chance = spawn_chance(clock, traffic_rate, airport)
+    due = jax.random.uniform(key_when, chance.shape, jnp.float32) < chance
     due = due & (table.count[airport_id] > 0)
     comes = due & (jnp.cumsum(due) <= MAX_SPAWNS)  # [S]
-    uniform = jax.random.uniform(key_which, logits.shape, jnp.float32)
+    uniform = jax.random.uniform(key_which, chance.shape, jnp.float32)
 
     which = comes & (jnp.cumsum(comes) - 1 == most[:, None])  # [MAX_SPAWNS, S]
     free = ~t.valid & (jnp.cumsum(~t.valid) - 1 == most[:, None])  # [MAX_SPAWNS, N]

@@ -33,7 +33,7 @@ def flown():
 def params(flown):
     place, renumbered = labels.airport_of(flown)
     airports, recordings = [place, place], [renumbered, renumbered[1:]]
-    return bundle.build(rc.untrained(), rc.hazard(), airports, recordings, rows=ROWS, slots=rc.SLOTS)
+    return bundle.build(rc.untrained(), airports, recordings, rows=ROWS, slots=rc.SLOTS)
 
 
 @pytest.fixture(scope="module")

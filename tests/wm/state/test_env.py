@@ -279,15 +279,15 @@ def test_an_hour_ends_the_episode_and_strands_who_had_time_to_land(reset, step, 
 
 
 def test_first_sights_fill_free_slots_and_what_finds_none_is_counted(reset, step, params):
-    busy = params.replace(hazard=jax.tree.map(jnp.zeros_like, params.hazard))  # an even chance every step
+    busy = params.replace(traffic_low=1e4, traffic_high=1e4)  # the streams spawn as often as they may
     _, state = reset(keys(0), busy)
     before, overflow = np.asarray(state.env_state.scene.traffic.valid), 0.0
     assert not before.all()
-    for t in range(5):
+    for t in range(40):  # two shortest gaps of arrivals
         _, state, *_, info = step(keys(20 + t), state, noops(), busy)
         overflow += float(info["metrics"]["overflow"].sum())
     after = jax.tree.map(np.asarray, state.env_state.scene.traffic)
-    assert after.valid.all()
+    assert after.valid.sum(-1).min() >= rc.SLOTS - 1  # somebody may have left in the last step
     assert overflow > 0
     for e in range(ENVIRONMENTS):
         assert len(set(after.id[e].tolist())) == rc.SLOTS
@@ -301,12 +301,9 @@ def test_the_traffic_rate_is_drawn_between_its_bounds_and_reaches_the_streams(re
     assert rates.max() <= 1.5
     assert np.ptp(rates) > 0.5
 
-    blank = jax.tree.map(jnp.zeros_like, params.hazard)["params"]
-    progress = blank["logit"]["kernel"].at[blank["hidden"]["kernel"].shape[-1]].set(200.0)
-    certain = {"params": blank | {"logit": {"kernel": progress, "bias": jnp.full((1,), -100.0, jnp.float32)}}}
     spawned = []
-    for rate in (0.01, 10.0):  # a stream spawns, surely, once half its longest gap has gone
-        given = params.replace(hazard=certain, traffic_low=rate, traffic_high=rate)
+    for rate in (1e-6, 10.0):  # a stream spawns, surely, once its longest gap has gone
+        given = params.replace(traffic_low=rate, traffic_high=rate)
         _, state = reset(keys(0), given)
         inner = state.env_state
         assert not inner.scene.traffic.valid.all()

@@ -101,8 +101,7 @@ def trained():
     flown = rc.cruise(24, steps=24, seed=100)
     parts = [labels.rows_of(r, PLACE) for r in flown]
     rows = fit.compact(labels.concatenate(parts))
-    spawns = fit.spawn_rows(flown[0], PLACE)
-    data = fit.Data(rows, np.zeros(len(rows.features), np.int32), np.ones((2, 1), np.float32), spawns)
+    data = fit.Data(rows, np.zeros(len(rows.features), np.int32), np.ones((2, 1), np.float32))
     optimizer = fit.make_optimizer(CONFIG)
     init = jax.jit(lambda key: fit.initial_state(CONFIG, rows.features.shape[1], optimizer, key))
     update = partial(fit.update, config=CONFIG, optimizer=optimizer, axis_name=parallel.AXIS)

@@ -1,6 +1,5 @@
 """Fitting: losses ignore what a step does not say, members and bootstraps act, devices agree."""
 
-import dataclasses
 from functools import partial
 
 import jax
@@ -25,13 +24,11 @@ def data():
     """Every third row of two short episodes as training data of two members, with equal weights."""
     place, flown = rc.airport(), rc.cruise(2)
     parts = [jax.tree.map(lambda x: x[::3], labels.rows_of(r, place)) for r in flown]
-    spawns = [fit.spawn_rows(r, place) for r in flown]
     episode = np.repeat(np.arange(2, dtype=np.int32), [len(p.features) for p in parts])
     return fit.Data(
         rows=fit.compact(labels.concatenate(parts)),
         episode=episode,
         bootstrap=np.ones((2, 2), np.float32),
-        spawns=jax.tree.map(lambda *xs: np.concatenate(xs), *spawns),
     )
 
 
@@ -90,7 +87,7 @@ def test_loss_decreases_and_a_small_batch_is_learnt_by_heart(trained, data):
 def test_metrics_name_every_head_and_are_finite(trained):
     _, _, losses = trained
     heads = set(net.CATEGORICAL | net.BINARY | net.SCALAR)
-    assert set(losses[0]) == heads | {"loss", "spawn"}
+    assert set(losses[0]) == heads | {"loss"}
     for metrics in losses:
         assert all(np.isfinite(v) for v in metrics.values())
         np.testing.assert_allclose(sum(metrics[n] for n in heads), metrics["loss"], rtol=1e-4)
@@ -101,8 +98,6 @@ def test_members_start_and_end_different(trained):
     for state in (before, after):
         kernel = state.weights["params"]["embed"]["kernel"]
         assert np.abs(kernel[0] - kernel[1]).max() > 0.01
-    moved = after.hazard["params"]["logit"]["kernel"] - before.hazard["params"]["logit"]["kernel"]
-    assert np.abs(moved).max() > 0.01
 
 
 def outputs_and_rows(data):
@@ -202,18 +197,6 @@ def test_the_learning_rate_warms_up_and_decays_and_gradients_are_clipped():
     assert 4 <= np.argmax(steps) <= 6  # warm-up is a twentieth of the run
     np.testing.assert_allclose(max(steps), 1e-2, rtol=1e-3)
     assert steps[-1] < 1e-4
-
-
-def test_spawn_rows_mark_the_steps_in_which_a_clock_restarts():
-    place = rc.airport()
-    recording = rc.fly(rc.on_route(np.random.default_rng(0), place), place, rc.idle(8))
-    since = np.asarray([[-1, -1, 2, 7, 12, 17, 1, 6, 11], [3, 8, 13, 1, 6, 11, 16, 2, 7]], np.float32).T
-    scene = recording.scene.replace(since_spawn_s=since, time_s=5.0 * np.arange(9, dtype=np.float32))
-    rows = fit.spawn_rows(dataclasses.replace(recording, scene=scene), place)
-    spawned = np.zeros((8, 2), bool)
-    spawned[[1, 5], 0] = spawned[[2, 6], 1] = True
-    np.testing.assert_array_equal(rows.spawned.reshape(8, 2), spawned)
-    assert rows.features.shape == (16, 5)
 
 
 def test_compact_rows_keep_labels_exactly(data):

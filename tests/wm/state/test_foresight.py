@@ -13,7 +13,6 @@ from wm.sector import commands, pairs
 from wm.sector import traffic as tr
 from wm.state import features, foresight
 from wm.state import network as net
-from wm.state import spawn as sp
 
 PLACE = rc.airport()
 
@@ -140,15 +139,12 @@ def _all_commanded(steps: int) -> np.ndarray:
     return actions
 
 
-def test_imagined_spawns_come_at_the_hazards_rate():
-    hazard = sp.HazardNetwork().init(jax.random.key(0), jnp.zeros((1, 1, 5)))
-    # Without inputs the chance is that of the bias: one in ten.
-    hazard = jax.tree.map(jnp.zeros_like, hazard)
-    hazard["params"]["logit"]["bias"] = jnp.full(1, np.log(1 / 9))
+def test_imagined_spawns_come_at_the_streams_rates():
     count = int(PLACE.stream_count)
     since = jnp.zeros(PLACE.stream_category.shape)
-    spawned = foresight.imagined_spawns(hazard, PLACE, 1.0, since, 400, 5, jax.random.key(2))
-    assert spawned.shape == (5, 400, len(since))
+    spawned = foresight.imagined_spawns(PLACE, 1.0, since, 7200, 5, jax.random.key(2))
+    assert spawned.shape == (5, 7200, len(since))
     assert not np.any(np.asarray(spawned)[..., count:])
-    share = np.asarray(spawned)[..., :count].mean()
-    assert abs(share - 0.1) < 4 * np.sqrt(0.09 / (2000 * count))
+    # 10 and 12 an hour; ten hours of five games give 500 and 600, with deviations of at most 14.
+    counts = np.asarray(spawned).sum((0, 1))[:count]
+    assert np.all(np.abs(counts - [500, 600]) < 4 * 14)

@@ -1,30 +1,28 @@
-"""Spawns: who gets a slot, and a hazard that gives back the gaps it was trained on."""
+"""Spawns: when they come, who gets a slot, and how departures wait."""
 
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import tests.wm.scenes as scenes
-from tests.wm.recordings import SLOTS, idle, rated
+from tests.wm.recordings import SLOTS, rated
 from wm.sector import traffic as tr
 from wm.sector.airport import from_static, select, stack
-from wm.sector.recording import Recording
-from wm.state import fit
 from wm.state import spawn as sp
 
 ARRIVALS, DEPARTURES = range(2)
 PLACE = scenes.airport()
 
 
-def weights_with(bias: float):
-    """Hazard weights whose logit is `bias` whatever the clock."""
-    blank = jax.tree.map(jnp.zeros_like, sp.HazardNetwork().init(jax.random.key(0), jnp.zeros((1, 1, 5))))
-    blank["params"]["logit"]["bias"] = jnp.full((1,), bias)
-    return blank
+def spawning(interval_s: float, place=PLACE):
+    """The airport with streams of this mean interval and no shortest one."""
+    same = np.full(place.stream_interval_s.shape, interval_s, np.float32)
+    return place.replace(stream_interval_s=same, stream_minimum_s=np.zeros_like(same))
+
+
+ALWAYS, HARDLY_EVER = spawning(1.0), spawning(1e9)
 
 
 def table(count=(2, 2)) -> sp.SpawnTable:
@@ -39,37 +37,38 @@ def table(count=(2, 2)) -> sp.SpawnTable:
 
 
 @jax.jit
-def _spawn(scene, weights, table, rate, next_id, key, place):
-    return sp.spawn(scene, weights, table, 0, rate, next_id, key, place)
+def _spawn(scene, table, rate, next_id, key, place):
+    return sp.spawn(scene, table, 0, rate, next_id, key, place)
 
 
-def spawn(aircraft, weights, table, key=0, next_id=500, place=PLACE, **changes):
+def spawn(aircraft, table, key=0, next_id=500, place=ALWAYS, **changes):
     scene = scenes.scene(aircraft, place, **({"time_s": jnp.float32(100.0)} | changes))
-    arguments = jax.tree.map(np.asarray, (scene, weights, table, np.float32(1.0), np.int32(next_id)))
+    arguments = jax.tree.map(np.asarray, (scene, table, np.float32(1.0), np.int32(next_id)))
     return jax.tree.map(np.asarray, _spawn(*arguments, jax.random.key(key), place))
 
 
-def test_hazard_features_are_finite_and_tell_streams_apart():
-    clock = np.linspace(-5, 4000, 50)[:, None]
-    interval = np.asarray([360.0, 300.0, 1e9, 40.0])
-    minimum = np.asarray([70.0, 0.0, 0.0, 70.0])  # the last one: busier than its spacing allows
-    category = np.asarray([tr.ARRIVAL, tr.DEPARTURE, -1, tr.ARRIVAL])
-    x = np.asarray(sp.hazard_features(clock, interval, minimum, category))
-    assert x.shape == (50, 4, 5)
-    assert np.all(np.isfinite(x))
-    assert not np.allclose(x[:, 0], x[:, 1])
+def test_the_chance_of_a_spawn_is_that_of_a_uniform_gap():
+    place = PLACE.replace(
+        stream_interval_s=np.asarray([360.0, 40.0], np.float32),
+        stream_minimum_s=np.asarray([70.0, 60.0], np.float32),  # the second is busier than its spacing allows
+    )
+    chance = lambda clock, rate=1.0: np.asarray(sp.spawn_chance(jnp.full(2, clock), rate, place))  # noqa: E731
+    # Evenly from 70 to 650 s: at 0 none, at 68 s 3 of 580 s, at 350 s 5 of the 300 left, at 645 s surely.
+    np.testing.assert_allclose([chance(c)[0] for c in (0.0, 68.0, 350.0, 645.0)], [0, 3 / 580, 5 / 300, 1])
+    np.testing.assert_allclose([chance(c)[1] for c in (0.0, 50.0, 55.0, 60.0)], [0, 0, 1, 1])
+    # At twice the traffic the mean is 180 s, the longest 290 s.
+    np.testing.assert_allclose(chance(190.0, 2.0)[0], 5 / 100, rtol=1e-6)
 
 
 def test_padded_streams_never_spawn():
     padded = select(stack([PLACE, scenes.larger_airport()]), 0)  # two streams, padded to four
-    logits = np.asarray(jax.jit(sp.spawn_logits)(weights_with(100.0), jnp.zeros(4), 1.0, padded))
-    np.testing.assert_array_equal(np.isfinite(logits), [True, True, False, False])
-    assert np.all(logits[2:] == -np.inf)
+    chance = np.asarray(jax.jit(sp.spawn_chance)(jnp.full(4, 1e5), 1.0, padded))
+    np.testing.assert_array_equal(chance, [1.0, 1.0, 0.0, 0.0])
 
 
 def test_spawning_streams_fill_the_free_slots_and_keep_everyone_else():
     t = rated(SLOTS, x_nm=[1.0, 2.0, 3.0], valid=[True, False, True])
-    scene, next_id, overflow = spawn(t, weights_with(100.0), table())
+    scene, next_id, overflow = spawn(t, table())
     after = scene.traffic
     np.testing.assert_array_equal(after.valid, [True, True, True, True, False, False])
     np.testing.assert_array_equal(after.id[[0, 1, 2, 3]], [100, 500, 102, 501])
@@ -86,7 +85,7 @@ def test_spawning_streams_fill_the_free_slots_and_keep_everyone_else():
 @pytest.mark.parametrize(("free", "filled", "lost"), [(0, 0, 2), (1, 1, 1), (2, 2, 0)])
 def test_what_finds_no_slot_is_counted(free, filled, lost):
     t = rated(SLOTS, x_nm=np.arange(SLOTS, dtype=float), valid=np.arange(SLOTS) >= free)
-    scene, next_id, overflow = spawn(t, weights_with(100.0), table())
+    scene, next_id, overflow = spawn(t, table())
     assert scene.traffic.valid.sum() == SLOTS - free + filled
     assert (next_id - 500, overflow) == (filled, lost)
     ids = scene.traffic.id[scene.traffic.valid]
@@ -94,10 +93,10 @@ def test_what_finds_no_slot_is_counted(free, filled, lost):
     np.testing.assert_array_equal(scene.since_spawn_s, [0.0, 0.0])  # their clocks restart all the same
 
 
-def test_nothing_spawns_without_hazard_or_without_recorded_first_sights():
+def test_nothing_spawns_before_its_time_or_without_recorded_first_sights():
     t = rated(SLOTS, x_nm=[1.0])
-    for weights, rows in ((weights_with(-100.0), table()), (weights_with(100.0), table(count=(0, 0)))):
-        scene, next_id, overflow = spawn(t, weights, rows)
+    for place, rows in ((HARDLY_EVER, table()), (ALWAYS, table(count=(0, 0)))):
+        scene, next_id, overflow = spawn(t, rows, place=place)
         jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), t, scene.traffic)
         assert (next_id, overflow) == (500, 0)
         np.testing.assert_array_equal(scene.since_spawn_s, [20.0, 20.0])
@@ -113,7 +112,7 @@ def test_departures_that_come_at_once_queue_behind_each_other():
     )
     first = {"phase": [tr.WAITING], "queue_position": [0], "runway": [scenes.RUNWAY_27L]}
     waiting = rated(SLOTS, valid=[True] + [False] * 5, **first)
-    scene, *_ = spawn(waiting, weights_with(20.0), both)
+    scene, *_ = spawn(waiting, both)
     t = scene.traffic
     assert t.valid.sum() == 3
     assert sorted(t.queue_position[t.valid]) == [0, 1, 2]
@@ -143,7 +142,7 @@ def runways(last: int, distance_nm: float, on_ground: bool) -> tr.Runways:
 
 def test_of_two_departures_at_once_one_rolls_and_is_the_runways_last():
     empty = rated(SLOTS, valid=[False] * SLOTS)
-    scene, *_ = spawn(empty, weights_with(20.0), rolling())
+    scene, *_ = spawn(empty, rolling())
     t = scene.traffic
     np.testing.assert_array_equal(t.phase[:2], [tr.TAKEOFF, tr.WAITING])
     np.testing.assert_array_equal(t.queue_position[:2], [-1, 0])
@@ -161,14 +160,14 @@ def test_of_two_departures_at_once_one_rolls_and_is_the_runways_last():
 def test_a_departure_rolls_at_once_where_the_last_one_is_far_enough(distance_ft, on_ground, rolls):
     empty = rated(SLOTS, valid=[False] * SLOTS)
     used = runways(77, distance_ft / tr.FT_PER_NM, on_ground)
-    scene, *_ = spawn(empty, weights_with(20.0), rolling(), runways=used)
+    scene, *_ = spawn(empty, rolling(), runways=used)
     assert (scene.traffic.phase[0] == tr.TAKEOFF) == rolls
     assert scene.runways.last_departure[scenes.RUNWAY_27L] == (500 if rolls else 77)
 
 
 def test_a_departure_waits_behind_those_that_wait():
     first = {"phase": [tr.WAITING], "queue_position": [0], "runway": [scenes.RUNWAY_27L]}
-    scene, *_ = spawn(rated(SLOTS, valid=[True] + [False] * 5, **first), weights_with(20.0), rolling())
+    scene, *_ = spawn(rated(SLOTS, valid=[True] + [False] * 5, **first), rolling())
     np.testing.assert_array_equal(scene.traffic.phase[:3], [tr.WAITING] * 3)
     np.testing.assert_array_equal(scene.traffic.queue_position[:3], [0, 1, 2])
 
@@ -180,54 +179,25 @@ def test_departures_queue_behind_those_that_wait_for_their_runway():
     )  # fmt: skip
     seen = {}
     for key in range(12):
-        scene, _, _ = spawn(t, weights_with(100.0), table(count=(0, 2)), key=key)
+        scene, _, _ = spawn(t, table(count=(0, 2)), key=key)
         fresh = scene.traffic
         seen[int(fresh.runway[4])] = int(fresh.queue_position[4])
         assert fresh.phase[4] == tr.WAITING
     assert seen == {scenes.RUNWAY_27L: 2, scenes.RUNWAY_36: 1}
 
 
-def recorded_gaps(rng, place, steps=6000) -> Recording:
-    """Stream clocks of a game whose gaps are uniform, seen every 5 s; nothing else is in it."""
-    streams = int(place.stream_count)
-    since = np.full((steps + 1, streams), -1.0, np.float32)
-    for s in range(streams):
-        shortest, interval = float(place.stream_minimum_s[s]), float(place.stream_interval_s[s])
-        at, times = rng.uniform(0, interval), []
-        while at < steps * tr.STEP_S:
-            times.append(at)
-            at += rng.uniform(shortest, 2 * interval - shortest)
-        for t in range(steps + 1):
-            past = np.searchsorted(times, t * tr.STEP_S, side="right")
-            since[t, s] = t * tr.STEP_S - times[past - 1] if past else -1.0
-    empty = scenes.scene(scenes.traffic(1, valid=False), place, since_spawn_s=since)
-    empty = dataclasses.replace(empty, time_s=tr.STEP_S * np.arange(steps + 1, dtype=np.float32))
-    return Recording("test", 0, "none", empty, idle(steps), np.zeros((steps, 1, 14), bool), {}, [])
+def test_a_stream_spawned_in_the_steps_in_which_its_clock_restarts():
+    since = np.asarray([[-1, -1, 2, 7, 12, 17, 1, 6, 11], [3, 8, 13, 1, 6, 11, 16, 2, 7]], np.float32).T
+    empty = scenes.scene(scenes.traffic(1, valid=False), PLACE, since_spawn_s=since)
+    np.testing.assert_array_equal(np.argwhere(sp.spawned(empty)), [[1, 0], [2, 1], [5, 0], [6, 1]])
 
 
-def test_a_trained_hazard_reproduces_the_mean_gaps():
+def test_imagined_gaps_are_spread_as_the_games():
     streams = [
         {"category": "arrival", "rate_per_h": 20, "speed_kt": 280},
         {"category": "departure", "rate_per_h": 30, "speed_kt": 0},
     ]
     place = from_static(scenes.static(streams=streams), scenes.routes())
-    rows = fit.spawn_rows(recorded_gaps(np.random.default_rng(0), place), place)
-    optimizer = optax.adam(1e-2)
-
-    @jax.jit
-    def train(weights, rows):
-        def step(carry, _):
-            weights, state = carry
-            loss, gradient = jax.value_and_grad(fit.hazard_loss)(weights, rows)
-            change, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(weights, change), state), loss
-
-        return jax.lax.scan(step, (weights, optimizer.init(weights)), None, 400)
-
-    first = sp.HazardNetwork().init(jax.random.key(1), jnp.zeros((1, 1, 5)))
-    (weights, _), losses = train(first, rows)
-    assert losses[-1] < 0.7 * losses[0]
-
     games, steps = 16, 720
     start = scenes.scene(rated(4, x_nm=[0.0], valid=[False]), place, since_spawn_s=jnp.full((2,), -1.0))
     start = jax.tree.map(lambda x: np.broadcast_to(x, (games, *np.shape(x))), start)
@@ -235,7 +205,7 @@ def test_a_trained_hazard_reproduces_the_mean_gaps():
     def one(scene, key):
         clock = jnp.where(scene.since_spawn_s >= 0, scene.since_spawn_s + tr.STEP_S, -1.0)
         scene = scene.replace(since_spawn_s=clock, time_s=scene.time_s + tr.STEP_S)
-        after, _, _ = sp.spawn(scene, weights, table(), 0, 1.0, 0, key, place)
+        after, _, _ = sp.spawn(scene, table(), 0, 1.0, 0, key, place)
         return after.replace(traffic=scene.traffic), after.since_spawn_s == 0.0
 
     def step(scenes, key):
