@@ -85,8 +85,9 @@ class WorldModelEvaluation(ServerConfig):
         "noop", "expert", "random", "perturbed", "shipped", "perturbed:0.5", "dangerous:0.5",
     )  # fmt: skip
     """Who plays the hours, as in launch.eval_policy; noop and expert must be among them."""
-    where: Literal["real", "model", "both"] = "both"
-    """Play what is missing of the hours only there; the rest of the report needs both."""
+    where: Literal["real", "model", "both", "neither"] = "both"
+    """Play what is missing of the hours only there. Only "both" and "neither", which compares what there is,
+    report the hours."""
     traffic: float = 1.0
     wind: Wind | None = None
     pages: int = 2

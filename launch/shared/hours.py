@@ -64,7 +64,7 @@ def judge(config: WorldModelEvaluation) -> dict[str, Figure]:
         boards = play(config)
     except episodes.EvaluationError as error:
         raise ValueError(str(error)) from error
-    if config.where != "both":
+    if config.where not in ("both", "neither"):
         return {}
     compared = report(boards)
     text = table(compared)
@@ -146,7 +146,7 @@ def report(boards: dict[str, dict[str, Board]]) -> dict[str, dict[str, dict]]:
     for place, worlds in boards.items():
         real, imagined = (worlds[world] for world in WORLDS)
         scale = scale_of(real)
-        both = [policy for policy in real if scoreboard.valid(imagined.get(policy, {}))]
+        both = [p for p in real if all(scoreboard.valid(side.get(p, {})) for side in (real, imagined))]
         found[place] = {policy: compare(real[policy], imagined[policy], scale) for policy in both}
     return found
 

@@ -167,8 +167,11 @@ def _runways(before: Scene, t: Traffic, airport: Airport):
     )
 
 
-def collisions(sub: tr.SubSteps):
-    """Aircraft `[N]` that came within 0.05 km and 160 ft of another inside the airspace."""
+def collisions(sub: tr.SubSteps, ids):
+    """Aircraft `[N]` that came within 0.05 km and 160 ft of another inside the airspace: (hit, scored).
+
+    The game scores a collision once, with the aircraft that it has known longer: that of the lower id.
+    """
 
     def difference(v):
         return v[:, None, :] - v[:, :, None]
@@ -178,7 +181,8 @@ def collisions(sub: tr.SubSteps):
     close = (squared < COLLISION_NM**2) & (jnp.abs(difference(sub.altitude_ft)) < COLLISION_FT)
     others = ~jnp.eye(inside.shape[-1], dtype=bool)
     close = close & inside[:, None, :] & inside[:, :, None] & others
-    return jnp.any(jnp.any(close, -1), 0)
+    pair = jnp.any(close, 0)
+    return jnp.any(pair, -1), jnp.any(pair & (ids[:, None] < ids[None, :]), -1)
 
 
 def transition(scene: Scene, decision: Decision, airport: Airport):
@@ -203,11 +207,12 @@ def conclude(scene: Scene, moved: Scene, sub: tr.SubSteps, changes: Changes, air
     t = _clocks(before, moved.traffic, changes)
     queue, runways = _runways(scene, t, airport)
     since_spawn_s = scene.since_spawn_s + jnp.where(scene.since_spawn_s >= 0, STEP_S, 0.0)
-    hit = collisions(sub) & before.valid & ~kn.on_ground(t, airport)
+    flies = before.valid & ~kn.on_ground(t, airport)
+    hit, scored = (of & flies for of in collisions(sub, before.id))
     fate = jnp.where(hit, LOST, changes.fate)
     drawn = changes.events & before.valid[:, None]
     events = {name: drawn[:, i] for i, name in enumerate(EVENT_NAMES)}
-    events |= {name: fate == code for code, name in FATE_EVENTS.items()} | {"COLLISION": hit}
+    events |= {name: fate == code for code, name in FATE_EVENTS.items()} | {"COLLISION": scored}
     events = jnp.stack([events[name] for name in EVENT_NAMES], axis=-1)
     after = moved.replace(
         traffic=t.replace(queue_position=queue),

@@ -159,10 +159,12 @@ def test_clocks_advance_by_a_step_or_restart_on_the_frame_of_a_change():
 def test_collisions_are_within_fifty_metres_and_160_ft_inside_the_airspace(change, collides):
     columns = {"x_nm": [20.0, 20.0], "y_nm": [10.0, 10.0], "altitude_ft": [10000.0, 10000.0]} | change
     columns["target_altitude_ft"] = columns["altitude_ft"]
-    _, _, _, events, removed = run(columns)
-    np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], [collides] * 2)
-    np.testing.assert_array_equal(removed[:2], [collides] * 2)
-    assert not removed[2:].any()
+    for ids, scored in (([3, 7], 0), ([7, 3], 1)):  # once a pair, with the lower id, as in the game
+        _, _, _, events, removed = run(columns | {"id": ids})
+        collisions = [collides and scored == i for i in range(2)]
+        np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], collisions)
+        np.testing.assert_array_equal(removed[:2], [collides] * 2)
+        assert not removed[2:].any()
 
 
 def test_a_collision_between_two_decisions_is_seen():
@@ -174,7 +176,7 @@ def test_a_collision_between_two_decisions_is_seen():
     _, after, sub, events, _ = run(columns)
     assert abs(after.traffic.x_nm[0] - after.traffic.x_nm[1]) > 0.5
     closest = np.min(np.abs(sub.x_nm[:, 0] - sub.x_nm[:, 1]))
-    np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], [closest < 0.027] * 2)
+    np.testing.assert_array_equal(events[:2, EVENT["COLLISION"]], [closest < 0.027, False])
 
 
 @pytest.mark.parametrize(("altitude", "expected"), [(2500.0, 4000.0), (5600.0, 5000.0)])
