@@ -90,6 +90,23 @@ def _error_rows() -> list[tuple[str, str]]:
     return rows
 
 
+def _hour_rows() -> tuple[tuple[str, str], ...]:
+    """Rows that compare whole hours, of the learned model and of the rules in its place."""
+    learned = (
+        ("largest gap at KABQ", "hour_gap_kabq"),
+        ("largest gap at KLAS", "hour_gap_klas"),
+        ("largest gap at KSEA", "hour_gap_ksea"),
+        ("landed share, largest difference of all policies and airports", "hour_landed_difference"),
+        ("the expert's busts an hour that the game does not have", "phantom_busts_per_h"),
+        ("the expert's collisions an hour that the game does not have", "phantom_collisions_per_h"),
+        ("losses of separation, imagined over real, all policies", "hour_losses_ratio"),
+        ("returns of policies, imagined and real: Pearson's r", "ranking_pearson"),
+        ("mean maximal rank violation of their order", "ranking_mmrv"),
+    )
+    rules = ((f"... {words}, hand-written rules", f"{name}_rules") for words, name in learned)
+    return tuple(row for pair in zip(learned, rules, strict=True) for row in pair)
+
+
 TABLES: tuple[FigureTable | PolicyTable, ...] = (
     PolicyTable(
         "Controllers at KABQ in the real game",
@@ -108,18 +125,9 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         "The same policies play whole hours from cold starts, in the game and in the model; everything "
         "counts from the first second. A gap is the imagined return less the real one, over what the "
         "expert gains on no commands in the game; without a policy's name it is the largest of all "
-        "policies. The real hours are few, so the intervals are wide.",
-        (
-            ("largest gap at KABQ", "hour_gap_kabq"),
-            ("largest gap at KLAS", "hour_gap_klas"),
-            ("largest gap at KSEA", "hour_gap_ksea"),
-            ("landed share, largest difference of all policies and airports", "hour_landed_difference"),
-            ("the expert's busts an hour that the game does not have", "phantom_busts_per_h"),
-            ("the expert's collisions an hour that the game does not have", "phantom_collisions_per_h"),
-            ("losses of separation, imagined over real, all policies", "hour_losses_ratio"),
-            ("returns of policies, imagined and real: Pearson's r", "ranking_pearson"),
-            ("... mean maximal rank violation", "ranking_mmrv"),
-        ),
+        "policies. In rows of hand-written rules, wm/state/rules.py moves the aircraft. The real hours are "
+        "few, so the intervals are wide.",
+        _hour_rows(),
         every="hour_gap_",
     ),
     PolicyTable(

@@ -75,7 +75,8 @@ def judge(config: WorldModelEvaluation) -> dict[str, Figure]:
         seed = eval_policy.seeds_of(config.of_airport(icao, "real"))[0]
         page.compare(experts, seed, config.out / f"view-{icao}.html")
     print(text)
-    return figures(boards, compared)
+    suffix = "" if config.dynamics == "learned" else f"_{config.dynamics}"
+    return {name + suffix: figure for name, figure in figures(boards, compared).items()}
 
 
 def column(played: list[dict], name: str) -> np.ndarray:
@@ -210,7 +211,7 @@ def ranking(boards: dict[str, dict[str, Board]]) -> dict[str, Figure]:
     real, imagined = [], []
     for worlds in boards.values():
         scale, floor = scale_of(worlds["real"]), np.mean(_totals(worlds["real"]["noop"]))
-        names = [p for p in worlds["real"] if scoreboard.valid(worlds["imagined"].get(p, {}))]
+        names = [p for p in worlds["real"] if all(scoreboard.valid(worlds[w].get(p, {})) for w in WORLDS)]
         for board, side in ((worlds["real"], real), (worlds["imagined"], imagined)):
             side.append([(_totals(board[p]) - floor) / scale for p in names])
     rng = np.random.default_rng(0)
