@@ -85,6 +85,14 @@ def test_hours_that_overflowed_do_not_count():
     assert hours.report(spoilt)["kabq"]["expert"]["gap"]["difference"].value == pytest.approx(-60 / 1200)
 
 
+def test_a_policy_without_hours_of_one_world_is_left_out():
+    unplayed = copy.deepcopy(BOARDS)
+    unplayed["kabq"]["real"]["random"] = {}
+    found = hours.figures(unplayed, hours.report(unplayed))
+    assert "hour_gap_kabq_random" not in found
+    assert found["ranking_pearson"].n == 2
+
+
 def test_the_table_has_a_row_for_every_quantity(tmp_path):
     text = hours.table(hours.report(BOARDS))
     # No hour has a loss of separation whose time or severity could be told, nor a closest approach.

@@ -81,6 +81,22 @@ def test_one_airport_can_be_loaded_alone(saved, params):
     assert "knows aaaa, bbbb, not 'cccc': choose" in refusal(saved, "cccc")
 
 
+def test_some_airports_are_numbered_as_they_are_asked_for(saved, params):
+    turned = bundle.load_bundle(saved, ["bbbb", "aaaa"])
+    was = np.asarray(params.rows.airport_id)
+    np.testing.assert_array_equal(turned.rows.airport_id, 1 - was)
+    np.testing.assert_array_equal(turned.spawns.count, np.asarray(params.spawns.count)[::-1])
+    np.testing.assert_array_equal(turned.own_wind, np.asarray(params.own_wind)[::-1])
+
+
+def test_slots_can_be_added_and_stay_empty(saved, params):
+    wide = bundle.load_bundle(saved, slots=rc.SLOTS + 3).rows.scene.traffic
+    np.testing.assert_array_equal(wide.valid[:, : rc.SLOTS], params.rows.scene.traffic.valid)
+    assert not np.any(wide.valid[:, rc.SLOTS :])
+    with pytest.raises(ValueError, match=f"slots is 2, but the world model has {rc.SLOTS}"):
+        bundle.load_bundle(saved, slots=2)
+
+
 def test_options_of_the_environment_are_fields_of_its_parameters(saved):
     model = make(saved, airport="aaaa", sample=False, traffic_high=1.5, max_steps_in_episode=7)
     params = model.default_params
