@@ -141,13 +141,18 @@ def scale_of(board: Board) -> float:
     return float(np.mean(expert) - np.mean(noop))
 
 
+def _in_both(worlds: dict[str, Board]) -> list[str]:
+    """Policies with hours that count in the real game and in the model."""
+    return [p for p in worlds["real"] if all(scoreboard.valid(worlds[w].get(p, {})) for w in WORLDS)]
+
+
 def report(boards: dict[str, dict[str, Board]]) -> dict[str, dict[str, dict]]:
     """{place: {policy: rows of `compare`}} of boards {place: {"real": Board, "imagined": Board}}."""
     found = {}
     for place, worlds in boards.items():
         real, imagined = (worlds[world] for world in WORLDS)
         scale = scale_of(real)
-        both = [p for p in real if all(scoreboard.valid(side.get(p, {})) for side in (real, imagined))]
+        both = _in_both(worlds)
         found[place] = {policy: compare(real[policy], imagined[policy], scale) for policy in both}
     return found
 
@@ -211,7 +216,7 @@ def ranking(boards: dict[str, dict[str, Board]]) -> dict[str, Figure]:
     real, imagined = [], []
     for worlds in boards.values():
         scale, floor = scale_of(worlds["real"]), np.mean(_totals(worlds["real"]["noop"]))
-        names = [p for p in worlds["real"] if all(scoreboard.valid(worlds[w].get(p, {})) for w in WORLDS)]
+        names = _in_both(worlds)
         for board, side in ((worlds["real"], real), (worlds["imagined"], imagined)):
             side.append([(_totals(board[p]) - floor) / scale for p in names])
     rng = np.random.default_rng(0)
