@@ -39,8 +39,10 @@ class ExpertParams:
     ils: float = 8.0  # worth of an approach clearance
     intercept: float = 1.5  # worth of a heading on which an approach can be cleared
     altitude: float = 0.8  # price per 1000 ft away from the profile
+    low_share: float = 0.25  # price of being below the profile, as a share of being above it
     unusable: float = 6.0  # price of an altitude too low for any approach clearance
     speed: float = 0.7  # price per 40 kt
+    slow_share: float = 0.6  # price of being slower than wanted, as a share of being faster
     boundary: float = 30.0  # price of leading an arrival out of the airspace
     descent_ft_nm: float = 420.0  # steepest descent planned for
     profile_ft_nm: float = 280.0  # descent aimed at

@@ -31,8 +31,6 @@ from rl.picture import Picture, picture
 from rl.sequence import Memory, remember, working
 from wm.sector import commands
 
-LOW_SHARE = 0.25  # price of being below the profile, as a share of being above it
-SLOW_SHARE = 0.6  # price of being slower than wanted, as a share of being faster
 LONG_STEPS = 5  # look-ahead steps after which a path is judged to be too long
 SHORT_STEPS = 16  # look-ahead steps after which a path is judged to be too short
 MARGIN_STEPS = (4, 7)  # look-ahead steps after which a way out of the airspace is judged
@@ -81,7 +79,7 @@ def _altitude_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     aim = jnp.broadcast_to(p.target_altitude[:, None], (n, CANDIDATES))
     aim = aim.at[:, ALTITUDE_0:HEADING_0].set(jnp.broadcast_to(p.levels, (n, commands.LEVELS)))
     high = aim - arrival.wanted_ft[:, None]
-    weight = jnp.where(high > 0, 1.0, LOW_SHARE) * params.altitude / 1000.0
+    weight = jnp.where(high > 0, 1.0, params.low_share) * params.altitude / 1000.0
     unusable = aim < jnp.minimum(p.approach.intercept_ft, arrival.join_ft)[:, None] - 50.0
     inbound = jnp.abs(high) * weight + jnp.where(unusable, params.unusable, 0.0)
     far = jnp.where(IS_ALTITUDE, 2.0, 0.0)
@@ -108,7 +106,7 @@ def _speed_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     speed = jnp.broadcast_to(now[:, None], (n, CANDIDATES))
     speed = speed.at[:, SPEED_0:ILS_C].set(jnp.asarray(commands.SPEED_LEVELS_KT, jnp.float32))
     fast = speed - wanted[:, None]
-    inbound = jnp.where(fast > 0, fast, -SLOW_SHARE * fast) * params.speed / 40.0
+    inbound = jnp.where(fast > 0, fast, -params.slow_share * fast) * params.speed / 40.0
     slowed = jnp.where(p.speed_held, jnp.maximum(300.0 - p.assigned_speed, 0.0) / 80.0, 0.0)
     outbound = jnp.where(IS_SPEED, jnp.maximum(300.0 - speed, 0.0) / 80.0 + 0.3, slowed[:, None])
     landing = (p.established & (p.approach.along_nm < 6.0))[:, None]
@@ -184,18 +182,27 @@ def prices(params: ExpertParams, memory: Memory, obs: dict) -> tuple[jax.Array, 
     return price, memory, urgent
 
 
-def act(params: ExpertParams, memory: Memory, obs: dict, key) -> tuple[jax.Array, Memory]:
-    """The action `int32[5]` that saves most, or the no-op, and the memory after it; `key` is not used."""
+def savings(params: ExpertParams, memory: Memory, obs: dict) -> tuple[jax.Array, Memory]:
+    """What every candidate saves compared with no command `[N, C]`, and the memory after it.
+
+    Minus infinity where a candidate is illegal, and for no command itself.
+    """
     price, memory, urgent = prices(params, memory, obs)
     saving = price[:, :1] - price - params.command
     saving = saving * jnp.where(urgent, params.urgency, 1.0)[:, None]
-    saving = jnp.where(legal_candidates(obs["action_mask"]), saving, -jnp.inf).at[:, 0].set(-jnp.inf)
+    legal = legal_candidates(obs["action_mask"])
+    return jnp.where(legal, saving, -jnp.inf).at[:, 0].set(-jnp.inf), memory
+
+
+def act(params: ExpertParams, memory: Memory, obs: dict, key) -> tuple[jax.Array, Memory]:
+    """The action `int32[5]` that saves most, or the no-op, and the memory after it; `key` is not used."""
+    saving, memory = savings(params, memory, obs)
     slot, candidate = jnp.divmod(jnp.argmax(saving), CANDIDATES)
     verb = jnp.asarray(VERBS_C)[candidate]
     value = candidate - jnp.asarray(OFFSET_C)[verb + 1]
     values = jnp.where(jnp.arange(3) == verb, value, 0)
     action = jnp.concatenate([jnp.stack([slot, verb]), values])
-    noop = jnp.zeros(5, action.dtype).at[0].set(price.shape[0])
+    noop = jnp.zeros(5, action.dtype).at[0].set(saving.shape[0])
     return jnp.where(saving[slot, candidate] > 0.0, action, noop).astype(jnp.int32), memory
 
 
