@@ -85,6 +85,9 @@ class PPOConfig:
     kl_coef: float = 0.0
     """Price of the divergence KL(policy || start) from the policy that PPO starts from: a clone, or --init.
     Above zero, observations stay normalised as that policy learned them."""
+    critic_updates: int = 0
+    """Updates at the start in which the critic learns alone: it has to know the policy's worth before it can
+    tell a better action."""
     value_coef: float = 0.5
     max_grad_norm: float = 0.5  # of the whole gradient, after averaging over devices
     shaping_weight: float = 1.0  # of the potential difference, where the environment gives a potential
@@ -101,7 +104,7 @@ class PPOConfig:
         require(divides, "minibatches", self.minibatches, f"a divisor of the {batch} steps of a rollout")
         above(self, 0, "learning_rate", "clip", "max_grad_norm", "reward_scale")
         within(self, 0, 1, "gamma", "gae_lambda")
-        at_least(self, 0, "entropy_coef", "kl_coef", "value_coef", "shaping_weight")
+        at_least(self, 0, "entropy_coef", "kl_coef", "critic_updates", "value_coef", "shaping_weight")
 
     def updates(self, devices: int) -> int:
         """Updates in a run: total_steps on that many devices, rounded up to whole chunks."""
@@ -128,6 +131,9 @@ class PPOTraining:
     """Aircraft of a sector; as many as the world model has if left out."""
     dynamics: Literal["learned", "rules"] = "learned"
     """What moves aircraft: the world model's network, or the hand-written rules beside it."""
+    advised: bool = False
+    """The controller corrects the expert: it sees what each command saves by the expert's prices and begins
+    as the expert, so there is nothing to clone."""
     init: str | None = None
     """Policy to start from, with its network's size: shipped, or the folder of a training run."""
     backend: Literal["pmap", "shard_map"] = "pmap"
@@ -143,6 +149,8 @@ class PPOTraining:
 
     def __post_init__(self):
         at_least(self, 1, "devices", "save_every", "stop_after_steps", "slots")
+        needless = self.advised and self.ppo.clone.updates
+        require(not needless, "ppo.clone.updates", self.ppo.clone.updates, "0 with --advised")
 
 
 SHIPPED = PPOTraining(

@@ -29,6 +29,7 @@ from configs.ppo import PRESETS, PPOConfig, PPOTraining
 from launch.shared import parallel, players, runs, training
 from launch.shared.training import Folder, Log, TrainingError
 from rl import networks
+from rl.advice import Advised
 from rl.clone import Cloning
 from rl.policy import describe, load_network
 from rl.ppo import PPO, Carry, TrainState
@@ -87,6 +88,7 @@ class Run:
             "airport": list(asked.airport),
             "slots": asked.slots,
             "dynamics": asked.dynamics,
+            "advised": asked.advised,
             "ppo": cli.to_json(asked.ppo),
         }
 
@@ -103,7 +105,8 @@ def make_environment(asked: PPOTraining):
         "slots": asked.slots,
         "dynamics": None if asked.dynamics == "learned" else asked.dynamics,
     }
-    return gymnax.make(asked.env, **{k: v for k, v in options.items() if v is not None})
+    env, params = gymnax.make(asked.env, **{k: v for k, v in options.items() if v is not None})
+    return (Advised(env) if asked.advised else env), params
 
 
 def prepare(arguments: PPOTraining) -> Run:

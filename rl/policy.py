@@ -16,8 +16,10 @@ from flax import struct
 
 from configs.ppo import NetworkConfig
 from rl.acting import Policy
-from rl.networks import OUTPUTS, MLPNetwork, SetNetwork
+from rl.advice import advise
+from rl.networks import OUTPUTS, AdvisedNetwork, MLPNetwork, for_sectors
 from rl.normalize import Stats, init_observation, normalise
+from rl.sequence import remember
 from wm.sector.observe import FEATURES, GLOBAL_FEATURES
 from wm.store import checkpoints
 from wm.store.checkpoints import CheckpointError
@@ -52,14 +54,20 @@ def distribution_and_value(network: nn.Module, params: PolicyParams, observation
     return network.apply(params.network, seen)
 
 
-def as_policy(network: nn.Module, greedy: bool = True) -> Policy:
-    """The policy of a network, without memory; `greedy` plays the most likely action, not a sample."""
+def as_policy(network: nn.Module, greedy: bool = True, slots: int | None = None) -> Policy:
+    """The policy of a network; `greedy` plays the most likely action, not a sample.
+
+    It has no memory, but for an advised one in a sector of `slots` aircraft: that of the expert.
+    """
+    advised = isinstance(network, AdvisedNetwork)
 
     def act(params: PolicyParams, carry, observation, key):
+        if advised:
+            observation, carry = advise(carry, observation)
         distribution, _ = distribution_and_value(network, params, observation)
         return (distribution.mode() if greedy else distribution.sample(key)), carry
 
-    return Policy(init=lambda key: (), act=act)
+    return Policy(init=lambda key: remember(slots) if advised else (), act=act)
 
 
 def describe(network: nn.Module, observation) -> dict:
@@ -87,26 +95,33 @@ def _counts(observation) -> dict[str, int]:
 
 
 def load_policy(
-    directory: Path | str, step: int | None = None, greedy: bool = True
+    directory: Path | str, step: int | None = None, greedy: bool = True, slots: int | None = None
 ) -> tuple[Policy, PolicyParams]:
     """The policy of a training run's `policy` folder, the newest unless `step` says otherwise.
+
+    `slots` aircraft have a place in what it remembers; as many as where it was trained if left out.
 
     Raises CheckpointError as `load_network` does, and when its arrays have changed.
     """
     network, shapes = load_network(directory, step)
     abstract = jax.eval_shape(lambda key: init_params(network, key, shapes), jax.random.key(0))
-    return as_policy(network, greedy), checkpoints.restore(directory, abstract, step)
+    if slots is None and isinstance(network, AdvisedNetwork):
+        slots = shapes["aircraft_mask"].shape[-1]
+    return as_policy(network, greedy, slots), checkpoints.restore(directory, abstract, step)
 
 
 def load_controller(name_or_folder: Path | str | None = None) -> Callable[[dict], jax.Array]:
     """A saved controller as one function of a sector's observation `[...]`; see rl.load.
 
-    Raises CheckpointError as `load_policy` does, and for a controller of something other than sectors.
+    Raises CheckpointError as `load_policy` does, and for a controller of something other than sectors or
+    with a memory.
     """
     folder = SHIPPED if name_or_folder in (None, "shipped") else folder_of(name_or_folder)
     if _counts(load_network(folder)[1]) != SECTOR_COUNTS:
         raise CheckpointError(f"{folder} holds another environment's controller, not one of openScope's")
     policy, params = load_policy(folder)
+    if jax.tree.leaves(policy.init(jax.random.key(0))):
+        raise CheckpointError(f"{folder} holds a controller with a memory: use rl.policy.load_policy")
     act = jax.jit(lambda params, seen: policy.act(params, (), seen, None)[0])  # no memory, nothing is drawn
     return jax.tree_util.Partial(act, params)
 
@@ -139,7 +154,7 @@ def load_network(directory: Path | str, step: int | None = None) -> tuple[nn.Mod
         ) from error
     if difference:
         raise CheckpointError(f"{directory}: {difference}; use the version that trained it, or train again")
-    return SetNetwork(size) if choices is None else MLPNetwork(size, choices), shapes
+    return for_sectors(shapes, size) if choices is None else MLPNetwork(size, choices), shapes
 
 
 def _difference(config: dict, shapes) -> str | None:

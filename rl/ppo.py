@@ -75,7 +75,8 @@ class PPO:
 
     def update(self, state: TrainState, carry: Carry, key: jax.Array, env_params):
         """One rollout and its epochs of PPO, see `learn`."""
-        loss = partial(self.loss, start=state.start)
+        acts = (state.updates >= self.config.critic_updates).astype(jnp.float32)
+        loss = partial(self.loss, start=state.start, acts=acts)
         lesson = Lesson(OWN_SAMPLE, loss, self.optimizer(), self.config.epochs)
         return self.learn(lesson, state, carry, key, env_params)
 
@@ -160,10 +161,11 @@ class PPO:
         metrics = {"explained_variance": 1 - unexplained, "advantage_deviation": deviation}
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), sample), metrics
 
-    def loss(self, params, batch: Sample, start=None):
+    def loss(self, params, batch: Sample, start=None, acts: jax.Array | float = 1.0):
         """Clipped surrogate, value error and entropy bonus of a batch: (loss, metrics), float32 scalars.
 
         With `start`, the parameters that PPO started from, the divergence from their policy has a price.
+        `acts` weighs all but the value error: 0 teaches the critic alone.
         """
         config = self.config
         distribution, value = self.network.apply(params, batch.observation)
@@ -173,11 +175,11 @@ class PPO:
         policy_loss = -jnp.minimum(ratio * batch.advantage, clipped * batch.advantage).mean()
         value_loss = 0.5 * jnp.square(value - batch.target).mean()
         entropy = distribution.entropy().mean()
-        loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+        loss = config.value_coef * value_loss + acts * (policy_loss - config.entropy_coef * entropy)
         away = {}
         if start is not None:
             away = {"kl_start": distribution.kl(self.network.apply(start, batch.observation)[0]).mean()}
-            loss += config.kl_coef * away["kl_start"]
+            loss += acts * config.kl_coef * away["kl_start"]
         return loss, away | {
             "loss": loss,
             "policy_loss": policy_loss,

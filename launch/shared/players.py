@@ -26,7 +26,8 @@ from wm.store import checkpoints
 RANDOM_NOOP_SHARE = 0.5  # of the decisions in recordings: commands every 10 s in the mean
 PERTURBED_EPSILON = 0.1
 SLOTS_AT_ONCE = 8  # a policy is compiled for every multiple of it that comes into use
-TRAINED = "policy"  # what figures call a trained policy
+TRAINED, TUNED = "policy", "tuned"  # what figures call a trained policy, and the expert with other prices
+PRICES = "prices.json"  # of launch.tune_expert
 
 
 class Scripted(NamedTuple):
@@ -147,10 +148,25 @@ def make(given: str, slots: int) -> Player:
         figures = given.replace(":", "_").replace(".", "_")
         kind = SlotwisePlayer if "rl.expert" in chosen.modules else Player
         return kind(figures, *chosen.make(slots, *shares), chosen.modules, given)
+    if (Path(given) / PRICES).is_file():
+        return SlotwisePlayer(TUNED, expert(slots), _prices(Path(given) / PRICES), ("rl.expert",))
     folder = folder_of(given)
-    policy, params = saved.load_policy(folder)
+    policy, params = saved.load_policy(folder, slots=slots)
     about = json.dumps(checkpoints.load_config(folder), sort_keys=True)
-    return Player("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
+    kind = SlotwisePlayer if jax.tree.leaves(policy.init(jax.random.key(0))) else Player
+    return kind("shipped" if given == "shipped" else TRAINED, policy, params, ("rl.policy",), about)
+
+
+def _prices(path: Path) -> ExpertParams:
+    """The prices that launch.tune_expert wrote; raises ValueError where the file has others or none."""
+    names = ExpertParams.__dataclass_fields__
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["prices"]
+        if set(found) == set(names):
+            return ExpertParams(**{name: float(found[name]) for name in names})
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(f"{path} doesn't hold the prices of this program's expert: run launch.tune_expert")
 
 
 def _share(given: str, chosen: Scripted) -> float:
