@@ -1,0 +1,47 @@
+"""Tuning the expert's prices to an airport, in the world model.
+
+    python -m launch.tune_expert --airport ksea --out runs/tuned-ksea
+    python -m launch.eval_policy --policies noop expert runs/tuned-ksea --airport ksea --slots 64
+
+A generation of the default size plays 4,096 hours, 2.9 million decisions: about a minute and a half of an
+H200 at 64 slots, half a minute at 32. It stops and goes on between generations.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from configs.values import above, at_least
+
+
+@dataclass(frozen=True)
+class ExpertTuning:
+    """Search the expert's prices by evolution strategies. The same command goes on where it stopped."""
+
+    out: Path
+    """Run folder; a policy that launch.eval_policy plays."""
+    airport: str = "klas"
+    checkpoint: Path | None = None
+    """World model; the packaged one if left out."""
+    dynamics: Literal["learned", "rules"] = "learned"
+    """What moves aircraft: the world model's network, or the hand-written rules beside it."""
+    minutes: int = 60
+    """Length of an imagined hour."""
+    generations: int = 8
+    pairs: int = 32
+    """Candidates on opposite sides of the centre; at least as many as there are prices."""
+    hours: int = 64
+    """Imagined hours that every candidate of a generation plays, the same for all."""
+    judged_hours: int = 256
+    """Imagined hours, other ones, in which the centres of all generations play for the choice among them."""
+    spread: float = 0.25
+    """Standard deviation of the candidates' prices about the centre, of the natural logarithm."""
+    step: float = 0.3
+    """How far the centre moves in a generation, likewise, all prices together."""
+    seed: int = 0
+    devices: int | None = None
+    """How many of this machine's devices; all if left out."""
+
+    def __post_init__(self):
+        at_least(self, 1, "minutes", "generations", "pairs", "hours", "judged_hours", "devices")
+        above(self, 0, "spread", "step")

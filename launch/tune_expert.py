@@ -1,0 +1,245 @@
+"""Tunes the expert's prices to an airport by evolution strategies in the world model.
+
+    python -m launch.tune_expert --airport ksea --out runs/tuned-ksea
+
+What an hour returns under other prices is only known by playing it. Here thousands of hours are played side
+by side, which the real game could not. The run folder receives
+
+    generations.jsonl   the centre's prices, slope and returns, a line per generation
+    prices.json         the prices of the best centre, for launch.eval_policy
+    results.json        what every centre returned in other imagined hours
+    prices.png          the centre's prices over the generations
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cli
+from configs.evaluation import SLOTS, EvaluationConfig
+from configs.tuning import ExpertTuning
+from launch.shared import episodes, parallel, runs
+from launch.shared.players import PRICES
+from rl import evolution
+from rl.arrivals import ExpertParams
+from rl.expert import expert
+from wm.sector import traffic as tr
+from wm.state.env import OpenScopeWorldModel
+from wm.store import checkpoints
+from wm.store.provenance import write_json
+
+NAMES = tuple(ExpertParams.__dataclass_fields__)
+START = np.asarray([getattr(ExpertParams(), name) for name in NAMES])
+A_MINUTE = round(60.0 / tr.STEP_S)  # decisions, those of a call
+GENERATIONS = "generations.jsonl"
+
+
+def prices(logarithms) -> ExpertParams:
+    """Prices from natural logarithms `[..., P]` of factors on the expert's own."""
+    values = jnp.asarray(START, jnp.float32) * jnp.exp(jnp.asarray(logarithms, jnp.float32))
+    return ExpertParams(**{name: values[..., i] for i, name in enumerate(NAMES)})
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Imagined hours of one airport from cold starts, played on all devices."""
+
+    env_params: object
+    start: Callable
+    advance: Callable
+    devices: int
+    minutes: int
+
+    @property
+    def decisions(self) -> int:
+        return self.minutes * A_MINUTE
+
+    @classmethod
+    def of(cls, config: ExpertTuning) -> "Hours":
+        """Raises EvaluationError or CheckpointError where the world model has no such hours."""
+        slots = SLOTS.get(config.airport, 32)
+        asked = EvaluationConfig(
+            where="model", airport=config.airport, slots=slots, split="train",
+            checkpoint=config.checkpoint, dynamics=config.dynamics, minutes=config.minutes,
+        )  # fmt: skip
+        env, policy = OpenScopeWorldModel(None, dynamics=config.dynamics), expert(slots)
+        devices = parallel.devices(config.devices)
+
+        def start(env_params, keys):
+            split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+            observation, state = jax.vmap(env.reset_env, (0, None))(split[:, 0], env_params)
+            carry = (observation, state, jax.vmap(policy.init)(split[:, 1]))
+            # What has a weak type at the start would be compiled again at the second call.
+            strong = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), carry)
+            return *strong, split[:, 2]
+
+        def one(env_params, asked, carry):
+            observation, state, memory, key = carry
+            key, key_act, key_step = jax.random.split(key, 3)
+            action, memory = policy.act(asked, memory, observation, key_act)
+            observation, state, _, _, info = env.step_env(key_step, state, action, env_params)
+            terms = info["reward_terms"] | {"overflow": info["metrics"]["overflow"]}
+            return (observation, state, memory, key), terms
+
+        def advance(env_params, asked, carry):
+            step = lambda carry, _: jax.vmap(one, (None, 0, 0))(env_params, asked, carry)  # noqa: E731
+            carry, terms = jax.lax.scan(step, carry, length=A_MINUTE)
+            return carry, jax.tree.map(lambda term: term.sum(0), terms)
+
+        return cls(
+            episodes.model_params(asked),
+            jax.pmap(start, in_axes=(None, 0), devices=devices),
+            jax.pmap(advance, in_axes=(None, 0, 0), devices=devices, donate_argnums=2),
+            len(devices),
+            config.minutes,
+        )
+
+    def play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
+        """Points by reward term `[C, H]` of candidates `[C, P]` (logarithms) in the hours of keys `[H]`."""
+        shape = len(candidates), len(keys)
+        spread = lambda leaf: leaf.reshape(self.devices, -1, *leaf.shape[1:])  # noqa: E731
+        asked = prices(spread(np.repeat(np.asarray(candidates), len(keys), 0)))
+        carry = self.start(self.env_params, spread(jnp.tile(keys, len(candidates))))
+        total = None
+        for _ in range(self.minutes):
+            carry, terms = self.advance(self.env_params, asked, carry)
+            terms = jax.tree.map(lambda term: np.asarray(term, np.float64).reshape(shape), terms)
+            total = terms if total is None else jax.tree.map(np.add, total, terms)
+            on_step(A_MINUTE * shape[0] * shape[1])
+        return total
+
+
+def fitting(count: int, devices: int) -> int:
+    """The least number of at least `count` that the devices can share equally."""
+    return -(-count // devices) * devices
+
+
+def returns(points: dict[str, np.ndarray]) -> np.ndarray:
+    """Return of every candidate in every hour `[C, H]`, all terms."""
+    return sum(value for name, value in points.items() if name != "overflow")
+
+
+def record_of(config: ExpertTuning) -> dict:
+    """What every start of a run has to share."""
+    asked = {name: value for name, value in cli.to_json(config).items() if name not in ("out", "devices")}
+    model = checkpoints.fingerprint(episodes.directory_of(config))
+    return asked | {"checkpoint": model, "start": START.tolist()}
+
+
+def done(config: ExpertTuning) -> list[dict]:
+    """The generations that an earlier start finished; raises ValueError where it was asked for others."""
+    path = config.out / GENERATIONS
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if lines and lines[0]["asked"] != record_of(config):
+        raise ValueError(f"{path} is of a run with other options or another model: choose another --out")
+    return lines
+
+
+def centres_of(lines: list[dict]) -> np.ndarray:
+    """The centres (logarithms) before each generation and after the last, `[G + 1, P]`."""
+    return np.asarray([np.zeros(len(NAMES)), *[line["next"] for line in lines]])
+
+
+def search(config: ExpertTuning, hours: Hours, lines: list[dict]) -> list[dict]:
+    """All generations; each is written as soon as it is played."""
+    root = jax.random.key(config.seed)
+    size = 2 * config.pairs * fitting(config.hours, hours.devices)
+    total = config.generations * size * hours.decisions
+    with runs.progress(total, "decision", len(lines) * size * hours.decisions) as bar:
+        for generation in range(len(lines), config.generations):
+            key_noise, key_hours = jax.random.split(jax.random.fold_in(root, generation))
+            directions = np.asarray(evolution.mirrored(key_noise, config.pairs, len(NAMES)))
+            centre = centres_of(lines)[-1]
+            keys = jax.random.split(key_hours, fitting(config.hours, hours.devices))
+            points = hours.play(centre + config.spread * directions, keys, bar.update)
+            means = returns(points).mean(1)
+            slope = evolution.gradient(directions, means, config.spread)
+            line = {
+                "generation": generation, "return": means.mean(), "best": means.max(),
+                "overflow": points["overflow"].max(), "slope": slope.tolist(),
+                "next": evolution.ascended(centre, slope, config.step).tolist(), "asked": record_of(config),
+            }  # fmt: skip
+            with (config.out / GENERATIONS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            lines = [*lines, line]
+            bar.set_postfix({"return": f"{line['return']:.1f}"}, refresh=False)
+    return lines
+
+
+def judge(config: ExpertTuning, hours: Hours, centres: np.ndarray) -> dict:
+    """What each centre returns in hours that no generation played, and the gain over the first, paired."""
+    key = jax.random.fold_in(jax.random.key(config.seed), config.generations)
+    keys = jax.random.split(key, fitting(config.judged_hours, hours.devices))
+    with runs.progress(len(centres) * len(keys) * hours.decisions, "decision") as bar:
+        points = hours.play(centres, keys, bar.update)
+    own = returns(points)
+    gain = own - own[:1]
+    error = gain.std(1, ddof=1) / np.sqrt(len(keys))
+    return {
+        "hours": len(keys),
+        "return": own.mean(1).tolist(),
+        "gain": gain.mean(1).tolist(),
+        "gain_standard_error": error.tolist(),
+        "terms": {name: value.mean(1).tolist() for name, value in points.items()},
+    }
+
+
+def draw(centres: np.ndarray, path: Path) -> None:
+    """Factors on the expert's prices over the generations."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 5))
+    for name, factors in zip(NAMES, np.exp(centres).T, strict=True):
+        axis.semilogy(factors, label=name)
+    axis.set(xlabel="generation", ylabel="price over the expert's own")
+    axis.legend(fontsize=7, ncols=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def tune(config: ExpertTuning) -> dict:
+    """The whole run; returns and writes its results. Raises ValueError for fewer pairs than prices."""
+    if config.pairs < len(NAMES):
+        raise ValueError(f"pairs is {config.pairs}, must be at least {len(NAMES)}: one for each price")
+    config.out.mkdir(parents=True, exist_ok=True)
+    lines = done(config)
+    hours = Hours.of(config)
+    centres = centres_of(search(config, hours, lines))
+    judged = judge(config, hours, centres)
+    best = int(np.argmax(judged["return"]))
+    chosen = {name: float(value) for name, value in zip(NAMES, START * np.exp(centres[best]), strict=True)}
+    write_json(config.out / PRICES, {"airport": config.airport, "prices": chosen, "asked": record_of(config)})
+    draw(centres, config.out / "prices.png")
+    results = {"chosen": best, "prices": chosen, "judged": judged}
+    runs.write_results(config.out, results)
+    return results
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Tune, and print the gain."""
+    config = cli.parse(ExpertTuning, argv)
+    with runs.one_line_errors(checkpoints.CheckpointError, episodes.EvaluationError, ValueError, OSError):
+        results = tune(config)
+    best, judged = results["chosen"], results["judged"]
+    print(json.dumps(results["prices"], indent=2))
+    print(
+        f"return of an imagined hour {judged['return'][0]:.1f} with the expert's prices, "
+        f"{judged['return'][best]:.1f} after {best} generations: "
+        f"{judged['gain'][best]:+.1f} (standard error {judged['gain_standard_error'][best]:.1f})"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
