@@ -128,6 +128,8 @@ class Finetune:
     save_every: int = 1
     """Epochs between checkpoints, validations and pictures: what a kill costs at most. The last is always
     saved; SIGTERM saves after the running step."""
+    wandb: str | None = None
+    """Project of Weights & Biases that shows the run as well; needs pip install wandb."""
     holdout: int = 8
     """Clips, the last by name, that are never trained on: validation and the picture after every epoch."""
     pictures: int = 4

@@ -145,6 +145,8 @@ class PPOTraining:
     stop_after_steps: int | None = None
     """Ends the run after so many environment steps, rounded up to whole chunks; the learning rate falls as if
     it went on to ppo.total-steps."""
+    wandb: str | None = None
+    """Project of Weights & Biases that shows the run as well; needs pip install wandb."""
     ppo: PPOConfig = OPENSCOPE
 
     def __post_init__(self):

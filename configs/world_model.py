@@ -42,6 +42,8 @@ class WorldModelConfig:
     save_every: int = 20
     """Calls of the update between checkpoints: what a kill costs at most. The last is always saved; SIGTERM
     saves at the end of the running one."""
+    wandb: str | None = None
+    """Project of Weights & Biases that shows the run as well; needs pip install wandb."""
     seed: int = 0
 
     def __post_init__(self):

@@ -8,6 +8,7 @@ The same command goes on where it stopped. The run folder receives
 
     config.json     what was asked for
     metrics.jsonl   one line per chunk of updates
+    tensorboard/    the same numbers, for TensorBoard
     curves.png      the main ones over environment steps
     results.json    figures of the end of the run, speed, versions
     policy/         the controller alone, for `rl.policy.load_policy`
@@ -227,7 +228,7 @@ def learn(run: Run, folder: Folder) -> list[float]:
     keep = lambda line: line["phase"] == "clone" or line["chunk"] < folder.done  # noqa: E731
     update, durations, steps = on_all_devices(run, run.learner.chunk), [], run.steps_per_chunk
     progress = runs.progress(folder.total * steps, "step", folder.done * steps)
-    with folder.log(keep, NOT_FINITE) as log, progress as bar:
+    with folder.log(keep, NOT_FINITE, run.arguments.wandb) as log, progress as bar:
         state, carry = restore(run, folder) if folder.begun else begin(run, folder, log)
         for chunk in range(folder.done, folder.total):
             before = time.perf_counter()

@@ -8,6 +8,7 @@ The same command goes on where it stopped. The run folder receives
 
     config.json     what was asked for
     metrics.jsonl   losses, a line per call of the compiled update
+    tensorboard/    the same numbers, for TensorBoard
     curves.png      the same, drawn
     model/          the world model, for gymnax.make and --checkpoint
     overlay.png     unseen hours, recorded and imagined
@@ -93,7 +94,7 @@ def fingerprint(data: fit.Data) -> str:
 def model_config(config: WorldModelConfig) -> dict:
     """What decides the world model, besides the recordings."""
     kept = cli.to_json(config)
-    elsewhere = ("out", "data", "test", "backend", "devices", "save_every")
+    elsewhere = ("out", "data", "test", "backend", "devices", "save_every", "wandb")
     return {name: kept[name] for name in kept if name not in elsewhere}
 
 
@@ -116,7 +117,8 @@ def train(config: WorldModelConfig, data: fit.Data, folder: Folder) -> fit.FitSt
     metadata = {training.ALL_DEVICES: size * devices}
     save = lambda step: folder.save(step, parallel.unreplicate(state), metadata)  # noqa: E731
     keep = lambda line: line["step"] <= folder.done  # noqa: E731
-    with folder.log(keep, NOT_FINITE) as log, runs.progress(config.steps, "step", folder.done) as line:
+    progress = runs.progress(config.steps, "step", folder.done)
+    with folder.log(keep, NOT_FINITE, config.wandb) as log, progress as line:
         for step in range(folder.done + config.inner, config.steps + 1, config.inner):
             key = jax.random.fold_in(jax.random.key(config.seed + 1), step - config.inner)
             state, carry, metrics = update(state, carry, parallel.shard_keys(key, devices), None)

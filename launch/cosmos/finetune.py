@@ -7,6 +7,7 @@ The same command goes on where it stopped. The run folder receives
     config.json       what was asked for
     metrics.jsonl     one line per step (loss, gradient norms, samples/s, TFLOP/s and MFU per device), and one
                       per epoch
+    tensorboard/      the same numbers, for TensorBoard
     curves.png        losses over steps
     epoch-0001.png    held-out clips: the truth above what the model draws
     results.json      figures of the end of the run, speed, versions
@@ -64,7 +65,8 @@ def learn(run: Run, folder: Folder, judge: Judge, state: TrainState, frozen: Any
     epoch_steps, update, clock = run.steps_per_epoch, run.compiled(), Clock(run, spent_before(folder))
     # A line of a whole epoch has the number of the step after it.
     keep = lambda line: line["step"] < folder.done + ("loss" not in line)  # noqa: E731
-    with folder.log(keep, NOT_FINITE) as log, runs.progress(folder.total, "step", folder.done) as bar:
+    progress = runs.progress(folder.total, "step", folder.done)
+    with folder.log(keep, NOT_FINITE, run.config.wandb) as log, progress as bar:
 
         def report(step: int, metrics: dict) -> None:
             line = clock.line(step, metrics)

@@ -73,7 +73,7 @@ class Run:
     def record(self) -> dict:
         """What every start of the run has to share: the configuration, its inputs by their content."""
         asked = cli.to_json(self.asked)
-        for name in ("out", "latents", "save_every", "minutes", "devices", "backend"):
+        for name in ("out", "latents", "save_every", "minutes", "devices", "backend", "wandb"):
             del asked[name]
         inputs = {"data": self.data.fingerprint, "vae": checkpoints.fingerprint(self.asked.vae)}
         if self.asked.init is not None:

@@ -9,9 +9,10 @@
                 log.write(line)
                 folder.checkpoint(chunk + 1, (chunk + 1) % save_every == 0, lambda: folder.save(...))
 
-A run folder has resume/ (the newest checkpoint), metrics.jsonl and what the command itself adds. One process
-holds it at a time; of several hosts the first does. `record` is what a later start has to share: it holds no
-paths but fingerprints, so the same inputs elsewhere are the same run, and no number of devices.
+A run folder has resume/ (the newest checkpoint), metrics.jsonl, tensorboard/ (the same as an event file) and
+what the command itself adds. One process holds it at a time; of several hosts the first does. `record` is
+what a later start has to share: it holds no paths but fingerprints, so the same inputs elsewhere are the same
+run, and no number of devices.
 
 What a run loses: after SIGTERM or Ctrl-C nothing, since the running chunk is finished and saved (the process
 then ends with status 143 or 130); after a kill at most what was done since the last checkpoint.
@@ -33,7 +34,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from launch.shared import runs
+from launch.shared import boards, runs
 from wm.store import checkpoints, lock
 from wm.store.provenance import write_json
 
@@ -186,7 +187,9 @@ class Folder:
         raise Stopped(f"stopped: {kept} in {self.path}; the same command goes on", 128 + number)
 
     @contextlib.contextmanager
-    def log(self, keep: Callable[[dict], bool], advice: str) -> Iterator["Log"]:
+    def log(
+        self, keep: Callable[[dict], bool], advice: str, project: str | None = None
+    ) -> Iterator["Log"]:
         """metrics.jsonl for appending, without the lines of what was never saved and will be done again.
 
         While it is open, SIGTERM and SIGINT wait for the next `checkpoint`.
@@ -194,12 +197,19 @@ class Folder:
         Args:
           keep: whether a line is of what the newest checkpoint has; a new run keeps none.
           advice: what to do about a metric that isn't a number, for the message.
+          project: of Weights & Biases, where the run shall be shown there.
+
+        Raises ValueError where there is a project but no Weights & Biases.
         """
-        wanted = keep if self.begun else (lambda line: False)
-        first = jax.process_index() == 0
-        file = runs.reopen_log(self.path / METRICS, wanted) if first else open(os.devnull, "w")  # noqa: SIM115
-        with file, _waiting(self.signals):
-            yield Log(file, advice)
+        if jax.process_index() > 0:
+            with open(os.devnull, "w") as nowhere, _waiting(self.signals):
+                yield Log(nowhere, advice)
+            return
+        page = boards.page(project, self.path, self.record)
+        with runs.reopen_log(self.path / METRICS, keep if self.begun else lambda line: False) as file:
+            board = boards.Board(self.path, self.lines(), page)
+            with contextlib.closing(board), _waiting(self.signals):
+                yield Log(file, advice, board)
 
     def lines(self) -> list[dict]:
         """What metrics.jsonl holds."""
@@ -234,6 +244,7 @@ class Log:
 
     file: TextIO
     advice: str
+    board: boards.Board | None = None
 
     def write(self, line: dict) -> None:
         """Raises TrainingError where a metric isn't a number; no checkpoint then follows."""
@@ -243,6 +254,8 @@ class Log:
                 raise TrainingError(f"{name} is {value} in {place}: {self.advice}")
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
+        if self.board is not None:
+            self.board.write(line)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def test_the_world_models_preset_is_its_configuration():
     preset = cli.to_json(WORLD_MODEL["shipped"])
     trained = stored("wm/data/default", "config")["training"]
     assert {name: preset[name] for name in trained} == trained
-    elsewhere = {"data", "test", "out", "backend", "devices", "save_every"}
+    elsewhere = {"data", "test", "out", "backend", "devices", "save_every", "wandb"}
     assert preset.keys() - trained.keys() == elsewhere
     assert preset["data"] == [str(PLANS[name].out) for name in ("world-model", "starts")]
 

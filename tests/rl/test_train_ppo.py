@@ -20,6 +20,7 @@ from launch.shared import parallel, training
 from launch.shared.training import TrainingError
 from launch.train_ppo import prepare, restore, train
 from rl.policy import load_policy
+from tests.launch.shared import event_files
 from wm.state import bundle
 from wm.store import checkpoints, lock
 
@@ -68,6 +69,14 @@ def test_a_run_leaves_its_records(finished):
     assert json.loads((directory / "config.json").read_text())["ppo"]["num_envs"] == 4
 
 
+def test_tensorboard_shows_the_figures_of_the_results(finished):
+    directory, results = finished
+    events = event_files.read(directory)
+    assert [step for step, _ in events] == [(n + 1) * TINY.total_steps // 4 for n in range(4)]
+    last = events[-1][1]  # a tenth of four chunks
+    assert {name: last[name] for name in results["figures"]} == pytest.approx(results["figures"], rel=1e-6)
+
+
 def train_until_killed(out, monkeypatch, chunk=2):
     """A run that is killed when it writes the line of a chunk; the third comes after a checkpoint."""
     original = training.Log.write
@@ -96,6 +105,7 @@ def test_the_same_command_goes_on_to_the_same_end_bit_for_bit(finished, tmp_path
         monkeypatch.undo()
     train(prepare(arguments(out)))
     assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
+    assert event_files.read(out) == event_files.read(whole)
     assert [checkpoints.latest_step(folder / "resume") for folder in (whole, out)] == [4, 4]
     assert_equal_bits(end_of(whole), end_of(out))
 

@@ -16,6 +16,7 @@ from launch.cosmos import finetune as cosmos_finetune
 from launch.cosmos import run as cosmos_run
 from launch.cosmos.finetune import train
 from launch.shared import training
+from tests.launch.shared import event_files
 from wm.cosmos.networks import dit
 from wm.cosmos.networks.config import PRESETS, ActionConfig
 from wm.cosmos.networks.vae import initial_params
@@ -85,6 +86,10 @@ def test_run_leaves_what_it_says(folder, whole):
     assert whole["steps"] == 4
     judged = [line for line in lines(folder, "whole") if "held_out/loss" in line]
     assert [line["epoch"] for line in judged] == [0, 1]
+    shown = event_files.read(run)
+    assert len(shown) == len(steps) + len(judged)
+    assert shown[-2][1]["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    assert shown[-1][1]["held_out/loss"] == pytest.approx(whole["held_out/loss"], rel=1e-6)
     model = models.load(run / "model")
     assert model.config.action.width == ACTIONS
     actions = np.concatenate([clips.read(path).actions for path in clips.find(folder / "clips")[: CLIPS - 4]])
