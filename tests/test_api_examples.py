@@ -1,8 +1,12 @@
 """The examples of how this project is used from Python, at most six lines each, run as they stand.
 
+To load a simulator, a controller, recordings or a Cosmos checkpoint and use them takes three lines or less,
+the imports aside.
+
 "collect experience under jit" goes on where "act in many sectors" ends.
 """
 
+import shutil
 import subprocess
 import sys
 import warnings
@@ -14,6 +18,16 @@ import pytest
 
 import rl
 import wm
+import wm.cosmos
+from configs.cosmos import Finetune
+from launch.shared.runs import write_config
+from tests.wm.cosmos.parity.case import random_tree
+from wm.cosmos.networks import autoencoder, dit
+from wm.cosmos.networks.config import PRESETS
+from wm.cosmos.networks.dit import CosmosDiT
+from wm.cosmos.sampling.sample import rollout
+from wm.cosmos.weights import models
+from wm.cosmos.weights.sources import WeightsError
 from wm.store.checkpoints import CheckpointError
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +61,11 @@ folders = sorted(pathlib.Path("collect/data/shipped/test").glob("worker-*"))
 source = tfds.builder_from_directories(folders).as_data_source("train")
 steps = source[0]["steps"]
 step = next(iter(steps))
+""",
+    "continue a picture with Cosmos": """
+import jax, numpy as np, wm.cosmos
+generator = wm.cosmos.load("runs/cosmos", steps=1)
+video = generator(np.zeros((1, 1, 16, 32, 3)), np.ones((1, 8, 3)), jax.random.key(0))
 """,
     "learn outside JAX": """
 import gymnasium, wm
@@ -87,7 +106,7 @@ def test_an_example_is_short(name):
 
 def test_importing_the_packages_is_cheap():
     heavy = ("jax", "flax", "gymnax", "gymnasium", "tensorflow_datasets", "numpy")
-    code = f"import sys, rl, wm; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, rl, wm, wm.cosmos; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -138,6 +157,62 @@ def test_the_shipped_recording_is_read(monkeypatch):
     assert len(left["source"]) == 2
     assert left["step"]["observation"]["traffic"]["x_nm"].shape == (64,)
     assert left["step"]["is_first"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random weights of a tiny transformer and its autoencoder."""
+    folder, tiny = tmp_path_factory.mktemp("weights"), PRESETS["tiny"]
+    network = CosmosDiT(tiny.dit, tiny.action)
+    models.save(
+        folder / "model", tiny, random_tree(jax.eval_shape(lambda: dit.init(network, jax.random.key(0))), 0)
+    )
+    coder = jax.eval_shape(lambda: autoencoder.initial_params(tiny.vae, jax.random.key(0)))
+    models.save(folder / "vae", tiny.vae, random_tree(coder, 1))
+    return folder
+
+
+@pytest.fixture
+def fine_tuned(weights, tmp_path):
+    """A folder as a fine-tuning run leaves it; the autoencoder lies elsewhere."""
+    run = tmp_path / "runs" / "cosmos"
+    shutil.copytree(weights / "model", run / "model")
+    shutil.copytree(weights / "vae", tmp_path / "vae")
+    asked = Finetune(data=tmp_path, vae=tmp_path / "vae", out=run, model="tiny", frames=5, shift=2.0)
+    write_config(run / "config.json", asked)
+    (run / "normaliser.json").write_text('{"mean": [1.0, 1.0, 1.0], "std": [2.0, 2.0, 2.0]}')
+    return run
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_model_continues_a_picture(fine_tuned, monkeypatch):
+    monkeypatch.chdir(fine_tuned.parents[1])
+    left = run("continue a picture with Cosmos")
+    assert left["video"].shape == (1, 9, 16, 32, 3)  # the picture, and two chunks of four
+    assert (left["generator"].frames, left["generator"].how.shift) == (5, 2.0)
+    generator, key = left["generator"], jax.random.key(0)
+    np.testing.assert_array_equal(left["video"][:, 0], 0.0)
+    scaled = np.zeros((1, 8, 3), np.float32)  # (1 - mean) / deviation
+    start = np.zeros((1, 1, 16, 32, 3), np.float32)
+    chunks = list(rollout(generator.world, start, scaled, key, generator.how, 5))
+    np.testing.assert_array_equal(left["video"][:, 1:], np.concatenate(chunks, 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda run: shutil.rmtree(run.parents[1] / "vae"), "/vae"),
+        (lambda run: (run / "normaliser.json").write_text("{}"), "isn't the scale of actions: 'mean'"),
+        (lambda run: (run / "config.json").write_text("[]"), "isn't the configuration of a fine-tuning run"),
+        (lambda run: shutil.rmtree(run / "model"), "has no autoencoder: name the folder"),
+    ],
+)
+def test_a_cosmos_checkpoint_that_is_not_whole_is_refused_in_one_line(fine_tuned, spoil, said):
+    spoil(fine_tuned)
+    with pytest.raises((WeightsError, CheckpointError)) as refused:
+        wm.cosmos.load(fine_tuned)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow

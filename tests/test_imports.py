@@ -16,7 +16,7 @@ FLOORS = {
     "wm.sector": set(),
     "wm.store": {"wm.sector"},
     "wm.state": {"wm", "wm.sector", "wm.store"},
-    "wm.cosmos": set(),
+    "wm.cosmos": {"wm.cosmos.networks", "wm.cosmos.training", "wm.cosmos.sampling", "wm.cosmos.weights"},
     "wm.cosmos.networks": {"configs"},
     "wm.cosmos.training": {"wm.cosmos.networks", "wm.store", "configs"},
     "wm.cosmos.sampling": {"wm.cosmos.networks", "wm.cosmos.training"},

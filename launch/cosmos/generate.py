@@ -1,7 +1,6 @@
 """`generate`: continue a picture or video under given actions into an mp4, chunk by chunk."""
 
 import dataclasses
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -15,11 +14,12 @@ from configs import cli
 from configs.cosmos_use import Generate
 from launch.shared import runs, video
 from launch.shared.video import VideoError
+from wm.cosmos import generator
 from wm.cosmos.networks import autoencoder, dit
 from wm.cosmos.networks.config import ModelConfig, resolve
 from wm.cosmos.sampling.sample import SampleConfig, World, rollout
-from wm.cosmos.training.clips import ClipError, Normaliser
-from wm.cosmos.weights import models, text_embedding
+from wm.cosmos.training.clips import ClipError
+from wm.cosmos.weights import text_embedding
 from wm.cosmos.weights.sources import WeightsError
 from wm.store.checkpoints import CheckpointError
 
@@ -30,37 +30,17 @@ class GenerateError(ValueError):
 
 def world_of(config: Generate) -> World:
     """The model on this machine's first device, in the precision that suits it."""
-    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     if not Path(config.model).is_dir():
-        return _random_world(config, dtype)
-
-    def place(path: str, leaf: np.ndarray) -> jax.Array:
-        return jnp.asarray(leaf, jnp.float32 if dit.keeps_float32(path) else dtype)
-
-    folder = Path(config.model)
-    if (folder / "transformer").is_dir():  # as `convert` writes a whole repository
-        config = dataclasses.replace(config, vae=config.vae or folder / "vae")
-        folder = folder / "transformer"
-    if config.vae is None:
-        raise GenerateError("--vae is missing: the folder of the autoencoder's converted weights")
-    model, coder = models.load(folder, place), models.load(config.vae)
-    if not isinstance(model.config, ModelConfig):
-        raise GenerateError(f"{config.model} holds an autoencoder; --model wants a transformer")
-    if type(coder.config) is not type(model.config.vae):
+        return _random_world(config, jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    world = generator.read(Path(config.model), config.vae)
+    if config.schedule == "few" and not world.config.dit.step_hidden:
         raise GenerateError(
-            f"{config.vae} holds a {type(coder.config).__name__}; {model.config.name} wants a "
-            f"{type(model.config.vae).__name__}"
+            f"{config.model} wasn't trained to sample in few steps: fine-tune with a shortcut share"
         )
-    whole = dataclasses.replace(model.config, vae=coder.config)
-    if config.schedule == "few" and not whole.dit.step_hidden:
-        raise GenerateError(
-            f"{folder} wasn't trained to sample in few steps: fine-tune with a shortcut share"
-        )
-    kept = model.context if model.context is not None else dit.empty_context(whole.dit)
-    context = kept if config.context is None else _embedding(config.context, model)
-    negative = None if config.negative is None else _embedding(config.negative, model)
-    own_fps = config.fps if whole.rope_fps else None
-    return World(whole, model.params, coder.params, jnp.asarray(context), negative, dtype, fps=own_fps)
+    context = world.context if config.context is None else _embedding(config.context, world)
+    negative = None if config.negative is None else _embedding(config.negative, world)
+    own_fps = config.fps if world.config.rope_fps else None
+    return dataclasses.replace(world, context=context, negative=negative, fps=own_fps)
 
 
 def _random_world(config: Generate, dtype) -> World:
@@ -74,9 +54,9 @@ def _random_world(config: Generate, dtype) -> World:
     return World(model, params, coder_params, dit.empty_context(model.dit), dtype=dtype)
 
 
-def _embedding(path: Path, model: models.Model) -> jax.Array:
+def _embedding(path: Path, world: World) -> jax.Array:
     """(1, K, context_width) from a file, projected if it holds what the text encoder gave."""
-    return jnp.asarray(text_embedding.project(model.config.dit, model.params, text_embedding.read(path)))
+    return jnp.asarray(text_embedding.project(world.config.dit, world.params, text_embedding.read(path)))
 
 
 def start_of(config: Generate) -> np.ndarray:
@@ -109,12 +89,7 @@ def actions_of(config: Generate, model: ModelConfig) -> np.ndarray | None:
     beside = Path(config.model).parent / "normaliser.json"
     path = config.normaliser or (beside if Path(config.model).is_dir() and beside.exists() else None)
     if path is not None:
-        try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
-            normaliser = Normaliser(tuple(stored["mean"]), tuple(stored["std"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise GenerateError(f"{path} isn't the scale of actions: {error}") from error
-        actions = normaliser(actions)
+        actions = generator.scale_of(Path(path))(actions)
     elif model.action is not None:
         print("no normaliser: actions are given to the model as they are")
     return actions[None].astype(np.float32)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import wm.cosmos
 from configs.cosmos import Finetune, LoRAConfig, OptimizerConfig
 from launch.cosmos import __main__ as cosmos
 from launch.cosmos import finetune as cosmos_finetune
@@ -95,6 +96,8 @@ def test_run_leaves_what_it_says(folder, whole):
     actions = np.concatenate([clips.read(path).actions for path in clips.find(folder / "clips")[: CLIPS - 4]])
     normaliser = json.loads((run / "normaliser.json").read_text())
     np.testing.assert_allclose(normaliser["mean"], actions.mean(0), rtol=1e-5)
+    generator = wm.cosmos.load(run)
+    assert (generator.frames, generator.scale.mean) == (FRAMES, tuple(normaliser["mean"]))
 
 
 def ended_by_a_signal(monkeypatch, asked):
