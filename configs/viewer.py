@@ -11,6 +11,12 @@ of about 0.2 MB. A picture needs Chromium. Those of the README:
         --picture launch/records/viewer.png
     python -m launch.view --data collect/data/shipped/test --episode 1 --at 1770 --pick AAL314 \
         --zoom 1.1 --picture launch/records/viewer_profile.png
+
+The size on record, of an hour at KSEA with 30 aircraft or more in the mean:
+
+    python -m launch.record --out runs/recordings/ksea --airports ksea --episodes 1 --slots 64 \
+        --policies expert --first-seed 600000
+    python -m launch.view --data runs/recordings/ksea --record people
 """
 
 import dataclasses
@@ -46,9 +52,13 @@ class ViewerConfig:
     """Callsign of the aircraft that is picked in the picture."""
     zoom: float = 1.0
     """Of the picture; 1 shows the whole airspace."""
+    record: str | None = None
+    """Merge the page's size into launch/records/<record>.json; of one hour with 30 aircraft or more."""
 
     def __post_init__(self):
         values.at_least(self, 0, "episode", "beside_episode", "imagine", "at")
         values.above(self, 0, "minutes", "zoom")
         if self.imagine is not None and self.beside is not None:
             raise ValueError("give beside or imagine, not both: a page shows two episodes")
+        if self.record is not None and (self.imagine is not None or self.beside is not None):
+            raise ValueError("record takes one episode alone: leave out beside and imagine")

@@ -17,7 +17,8 @@ import numpy as np
 from collect import GameError, dataset
 from configs import cli
 from configs.viewer import ViewerConfig
-from launch.shared import episodes, runs
+from launch.shared import episodes, records, runs
+from launch.shared.records import Figure, RecordError
 from launch.shared.viewer import flown, page
 from launch.shared.viewer.flown import Flown
 from launch.shared.viewer.pack import pack
@@ -25,6 +26,8 @@ from wm.sector.recording import Recording
 from wm.sector.traffic import STEP_S
 from wm.state import bundle, fidelity, labels
 from wm.store.checkpoints import CheckpointError
+
+AIRCRAFT = 30  # in the mean, of the hour whose page's size is on record
 
 
 def packed(data: Path, episode: int) -> dict[str, Any]:
@@ -91,13 +94,32 @@ def shown(config: ViewerConfig) -> list[dict[str, Any]]:
     return found
 
 
+def figures(packed_episode: dict[str, Any], size: int) -> dict[str, Figure]:
+    """The figure on record: the size in bytes of the page of one hour with many aircraft.
+
+    Raises RecordError for an episode of another length or with fewer.
+    """
+    minutes = packed_episode["steps"] * packed_episode["step_s"] / 60.0
+    aircraft = packed_episode["rows"] / (packed_episode["steps"] + 1)
+    if minutes < 60.0 or aircraft < AIRCRAFT:
+        raise RecordError(
+            f"the size on record is of an hour with {AIRCRAFT} aircraft in the mean; this episode has "
+            f"{minutes:.0f} minutes and {aircraft:.1f} aircraft: choose another or leave out --record"
+        )
+    return {"viewer_mb_hour_30_aircraft": Figure(size / 1e6, size / 1e6, size / 1e6, "MB", 1)}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write the page, and a picture where one is asked for; or say in one line why not."""
     config = cli.parse(ViewerConfig, argv)
     errors = (GameError, dataset.DataError, episodes.EvaluationError, CheckpointError, ValueError, OSError)
     with runs.one_line_errors(*errors):
-        page.write(shown(config), config.out)
-        print(f"{config.out}: {config.out.stat().st_size / 1e6:.2f} MB")
+        packed_episodes = shown(config)
+        page.write(packed_episodes, config.out)
+        size = config.out.stat().st_size
+        print(f"{config.out}: {size / 1e6:.2f} MB")
+        if config.record:
+            records.write(config.record, figures(packed_episodes[0], size))
         if config.picture:
             page.picture(config.out, config.picture, t=config.at, pick=config.pick, zoom=config.zoom)
             print(config.picture)

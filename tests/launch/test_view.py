@@ -19,6 +19,7 @@ from configs.viewer import ViewerConfig
 from launch import view
 from launch.eval_wm import SHIPPED
 from launch.shared import episodes, players
+from launch.shared.records import RecordError
 from launch.shared.viewer import flown, losses, page
 from launch.shared.viewer.pack import pack
 from wm.sector import traffic as tr
@@ -48,6 +49,16 @@ def decoded(packed: dict) -> dict[str, np.ndarray]:
         name: low + step * (np.cumsum(row) % 65536)
         for (name, (low, step)), row in zip(spans, rows, strict=True)
     }
+
+
+def test_the_size_on_record_is_of_a_whole_hour_with_many_aircraft(packed):
+    with pytest.raises(RecordError, match=r"has 60 minutes and 2\d\.\d aircraft: choose"):
+        view.figures(packed, 1)
+    busy = packed | {"rows": 30 * (packed["steps"] + 1)}
+    (figure,) = view.figures(busy, 212_345).values()
+    assert (figure.value, figure.unit) == (0.212345, "MB")
+    with pytest.raises(RecordError, match="has 55 minutes"):
+        view.figures(busy | {"steps": 660}, 1)
 
 
 def test_the_numbers_are_those_of_the_recording(recording, packed):
