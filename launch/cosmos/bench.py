@@ -120,12 +120,14 @@ def spread(values: list[float], unit: str) -> records.Figure:
 
 
 def train_full(config: Bench, side: int, batch: int, name: str) -> tuple[dict, Figures]:
+    """Training of all weights on clips of `side` pixels, on one device."""
     row = train(Setting(config, side, batch, 1, low_rank=False))
     figures = {f"train_tflops_{name}": spread(row["tflops"], "TFLOP/s")}
     return {name: row}, figures | _peak(row, f"peak_gib_{name}")
 
 
 def train_lora(config: Bench) -> tuple[dict, Figures]:
+    """Training of adapters, on one device."""
     row = train(Setting(config, config.small, config.batch_lora, 1, low_rank=True))
     # Three forward passes aren't what adapters cost: no gradient of a frozen kernel is computed.
     del row["tflops"]

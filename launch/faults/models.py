@@ -35,6 +35,7 @@ def prepare_weights(folder: Path) -> None:
 
 
 def random_leaves(config) -> dict[str, np.ndarray]:
+    """Random parameters float32 of a model of `config`, by path."""
     draw = np.random.default_rng(0)
     shapes = models.parameter_shapes(config)
     return {path: draw.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
