@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from configs import cli
+from tests.test_api_examples import EXAMPLES
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "launch" / "guides").glob("*.md"))
@@ -83,6 +84,19 @@ def test_the_policy_of_the_guide_acts():
     action, memory = jax.jit(policy.act)(None, policy.init(jax.random.key(0)), seen, jax.random.key(1))
     np.testing.assert_array_equal(action, [7, 0, 0, 0, 0])
     assert memory == ()
+
+
+@pytest.mark.slow
+def test_the_loop_of_the_guide_learns():
+    example, loop = blocks(ROOT / "launch" / "guides" / "learner.md", "python")
+    assert example == EXAMPLES["learn with Stable-Baselines3"].strip()  # which runs where that is installed
+    left = {}
+    exec(loop, left)  # our own page
+    assert left["losses"].shape == left["rewards"].shape == (left["UPDATES"],)
+    assert np.isfinite(left["losses"]).all()
+    changed = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), left["before"], left["after"])
+    assert min(jax.tree.leaves(changed)) > 0.0
+    assert max(jax.tree.leaves(changed)) < 0.01  # two steps of Adam at 3e-4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
