@@ -1,6 +1,6 @@
 """What goes wrong around a run, done on purpose: inputs that do not belong, and interruptions.
 
-    python -m launch.check_faults fuzz --record people   # 5,000 inputs
+    python -m launch.check_faults fuzz --inputs 1200 --record people   # 6,000 inputs
     python -m launch.check_faults drill --no-slow --no-game --record people  # 36 faults
     python -m launch.check_faults drill                  # all faults; an hour and more
 

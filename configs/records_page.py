@@ -21,6 +21,35 @@ README = {
 }
 """The ten rows of the README's table: label -> figure."""
 
+CARDS = {
+    "model_card": {
+        "The controller's score in the real game (no commands 0, the expert 1)": "score_real_policy_kabq",
+        "The share of arrivals with time to land that it lands": "landed_share_policy_kabq",
+        "It loses separation, per flight hour of whole hours": "loss_game_whole_per_h_policy_kabq",
+        "... by the plain 3 nm and 1000 ft": "loss_raw_whole_per_h_policy_kabq",
+        "It collides, per flight hour of whole hours": "collisions_whole_per_h_policy_kabq",
+        "The model's position error after five minutes, worst twentieth (nm)": "position_p95_nm_300s",
+        "The share of commands that the model follows as the game does": "action_following",
+        "An imagined hour's return is off by, worst policy, KABQ": "hour_gap_kabq",
+        "... KLAS": "hour_gap_klas",
+        "... KSEA": "hour_gap_ksea",
+        "Imagined losses of separation over real ones": "hour_losses_ratio",
+        "Returns of policies in model and game agree, Pearson's r": "ranking_pearson",
+        "The members' disagreement tells errors above half a mile, AUROC": "disagreement_auroc",
+        "Cosmos modules equal the originals up to": "parity_max_abs",
+        "Inputs that were spoilt on purpose": "fuzz_inputs",
+        "... of which crashed, hung or were taken for whole": "fuzz_crashes",
+    },
+    "data_card": {
+        "Airports of the game": "survey_enabled",
+        "... of which everything is read": "survey_all_read",
+        "Recorded hours that repeat to the bit": "replay_identical",
+        "Faults put into page, browser and disk while recording": "faults_tried",
+        "... that lost an acknowledged episode": "faults_lost",
+    },
+}
+"""Assurance tables of the guides' cards: what is claimed -> the figure that is the evidence."""
+
 ELSEWHERE = ("survey_aircraft_mean_", "survey_aircraft_most_", "survey_decisions_per_")
 """What figures begin with that launch/records/survey.md shows, a row for each airport."""
 
@@ -218,6 +247,19 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("kills in the middle of writing an episode", "kills_inside_a_store"),
         ),
         every="faults_",
+    ),
+    FigureTable(
+        "Inputs that do not belong, and commands that are broken off",
+        "Recordings, weights, checkpoints, configurations and answers of a page are spoilt at random and "
+        "read; each must give the right data or one line of error. Commands are killed, run out of disk, or "
+        "are given damaged inputs, and then finish. The page is the viewer's, of an hour at KSEA.",
+        (
+            ("spoilt inputs", "fuzz_inputs"),
+            ("... that crashed, hung or were taken for whole", "fuzz_crashes"),
+            ("faults of commands", "interruptions_tried"),
+            ("... that lost something", "interruptions_lost"),
+            ("viewer's page of an hour with 30 aircraft (MB)", "viewer_mb_hour_30_aircraft"),
+        ),
     ),
     FigureTable(
         "Long recordings",

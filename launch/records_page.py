@@ -1,4 +1,4 @@
-"""Write every recorded figure into launch/records/README.md, and the README's table of ten.
+"""Write every recorded figure into launch/records/README.md, and the tables of README and cards.
 
     python -m launch.records_page
 
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import cli
-from configs.records_page import ELSEWHERE, README, TABLES, FigureTable, PolicyTable
+from configs.records_page import CARDS, ELSEWHERE, README, TABLES, FigureTable, PolicyTable
 from launch.shared import records, runs, scoreboard
 from launch.shared.records import Figure, RecordError
 
 HEADING = ("measured", "result", "95 % interval", "n")
+ASSURANCE = ("claim", "evidence (95 % interval)", "record")
 REPOSITORY = Path(__file__).parents[1]
+GUIDES = REPOSITORY / "launch" / "guides"
 INTRODUCTION = """# Every recorded figure
 
 `python -m launch.records_page` wrote this page from the JSON files beside it; a test compares the two. Behind
@@ -30,7 +32,7 @@ measured once has an interval of no width.
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write the README's table and launch/records/README.md from the records; there are no options."""
+    """Write launch/records/README.md, the README's table and the cards' from the records; no options."""
 
 
 class Book:
@@ -38,6 +40,7 @@ class Book:
 
     def __init__(self, directory: Path = records.DIRECTORY):
         self.figures: dict[str, Figure] = {}
+        self.record: dict[str, str] = {}  # where each is, such as "spine.json"
         self._origin: dict[str, tuple[str, str, str, str]] = {}
         self.origins: list[tuple[str, str, str, str]] = []
         self.left: list[str] = []  # not shown yet
@@ -45,6 +48,7 @@ class Book:
             record = records.read(path.stem, directory)
             for name, entry in record["figures"].items():
                 self.figures[name] = records.figure_of(record, name, path.stem)
+                self.record[name] = f"{path.name}: {name}"
                 where = {key: entry.get(key, record[key]) for key in records.PROVENANCE}
                 commit = (where["commit"] or "no commit").replace("-dirty", ", changed")
                 self._origin[name] = (where["command"], where["device"], where["date"][:10], commit)
@@ -99,13 +103,22 @@ def readme_table(book: Book, rows: dict[str, str] = README) -> list[str]:
     return markdown(shown)
 
 
-def with_table(text: str, table: list[str]) -> str:
-    """The README with `table` in place of the one that has its heading. Raises RecordError without one."""
+def assurance(book: Book, rows: dict[str, str]) -> list[str]:
+    """A card's table: each claim with its figure, interval and n, and the record that holds it."""
+    shown = [ASSURANCE]
+    for claim, name in rows.items():
+        figure, _ = book.take(name)
+        shown.append((claim, f"{number(figure.value)} ({interval(figure)}), n {figure.n}", book.record[name]))
+    return markdown(shown)
+
+
+def with_table(text: str, table: list[str], heading: tuple[str, ...] = HEADING) -> str:
+    """A page with `table` in place of the one that has this heading. Raises RecordError without one."""
     lines = text.splitlines()
     cells = [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines]
-    if HEADING not in cells:
-        raise RecordError(f"README.md has no table with the heading | {' | '.join(HEADING)} |")
-    begin = end = cells.index(HEADING)
+    if heading not in cells:
+        raise RecordError(f"the page has no table with the heading | {' | '.join(heading)} |")
+    begin = end = cells.index(heading)
     while end < len(lines) and lines[end].startswith("|"):
         end += 1
     return "\n".join([*lines[:begin], *table, *lines[end:]]) + "\n"
@@ -165,15 +178,17 @@ def page(book: Book) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write both."""
+    """Write all of them."""
     cli.parse(Arguments, argv)
     readme, records_readme = REPOSITORY / "README.md", records.DIRECTORY / "README.md"
     with runs.one_line_errors(RecordError, OSError):
         text = with_table(readme.read_text(encoding="utf-8"), readme_table(Book()))
         written = page(Book())
-        readme.write_text(text, encoding="utf-8")
-        records_readme.write_text(written, encoding="utf-8")
-    print(f"wrote the table of {readme} and {records_readme}")
+        cards = {GUIDES / f"{name}.md": assurance(Book(), rows) for name, rows in CARDS.items()}
+        carded = {path: with_table(path.read_text("utf-8"), rows, ASSURANCE) for path, rows in cards.items()}
+        for path, new in {readme: text, records_readme: written, **carded}.items():
+            path.write_text(new, encoding="utf-8")
+    print(f"wrote the tables of {readme} and of the cards in {GUIDES}, and {records_readme}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,23 @@ def test_the_records_page_is_the_records():
     assert records_page.page(Book()) == written, "run python -m launch.records_page"
 
 
+@pytest.mark.parametrize("card", records_page.CARDS)
+def test_a_card_s_claims_have_the_records_evidence(card):
+    text = (records_page.GUIDES / f"{card}.md").read_text(encoding="utf-8")
+    table = records_page.assurance(Book(), records_page.CARDS[card])
+    assert len(table) > 2
+    assert records_page.with_table(text, table, records_page.ASSURANCE) == text, "run launch.records_page"
+
+
+def test_a_claim_names_figure_and_record(measured):
+    table = records_page.assurance(Book(measured), {"it is fast": "speed"})
+    assert [cell.strip() for cell in table[2].strip("|").split("|")] == [
+        "it is fast",
+        "3,512,345 (3,400,000 to 3,600,000), n 5",
+        "spine.json: speed",
+    ]
+
+
 def test_the_readme_is_short_plain_text():
     assert len(README.splitlines()) <= 130
     assert "<!--" not in README
