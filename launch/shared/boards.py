@@ -7,6 +7,7 @@ these lines when a run goes on, so that what a kill made undone is in neither. W
 it is installed and a project is named; nothing is sent anywhere otherwise.
 """
 
+import secrets
 import shutil
 import time
 from collections.abc import Iterable
@@ -85,8 +86,6 @@ def page(project: str | None, run: Path, config: dict[str, Any]) -> Any:
         raise ValueError("--wandb needs Weights & Biases: pip install wandb, or leave it out") from error
     known = run / "wandb-id"
     if not known.exists():
-        known.write_text(wandb.util.generate_id(), encoding="utf-8")
-    run_id = known.read_text(encoding="utf-8")
-    return wandb.init(
-        project=project, name=run.name, id=run_id, resume="allow", dir=str(run), config=config
-    )
+        known.write_text(secrets.token_hex(4), encoding="utf-8")
+    own = {"id": known.read_text(encoding="utf-8"), "name": run.name, "resume": "allow"}
+    return wandb.init(project=project, dir=str(run), config=config, **own)
