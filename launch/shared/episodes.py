@@ -205,6 +205,9 @@ def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -
     return None
 
 
+_look_at_all = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))  # compiled once, not for every episode
+
+
 def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -> dict | None:
     """One episode of the real game, on from what its reset returned; None where `stop` is set.
 
@@ -239,8 +242,7 @@ def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -
     widest = max(traffic.valid.shape[-1] for traffic in tracks)  # a full sky gets more columns as it fills
     tracks = [state_params.widened(traffic, widest) for traffic in tracks]
     traffic = jax.tree.map(lambda *rows: np.stack(rows), *tracks)
-    look = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))
-    looked = jax.tree.map(np.asarray, look(traffic, env.airport))
+    looked = jax.tree.map(np.asarray, _look_at_all(traffic, env.airport))
     metrics["overflow"] = np.asarray(overflow)
     trace = evaluate.Trace(terms, metrics, actions, command, illegal, looked)
     episode = evaluate.summarise(trace, env.airport)
