@@ -3,7 +3,7 @@
 To load a simulator, a controller, recordings or a Cosmos checkpoint and use them takes three lines or less,
 the imports aside.
 
-"collect experience under jit" goes on where "act in many sectors" ends.
+launch/guides/learner.md collects experience and learns from it under jit.
 """
 
 import shutil
@@ -47,14 +47,6 @@ observation, state = jax.vmap(env.reset, (0, None))(keys[0], params)
 step = jax.vmap(env.step, (0, 0, 0, None))
 observation, state, reward, ended, truncated, info = step(keys[1], state, controller(observation), params)
 """,
-    "collect experience under jit": """
-def decide(carry, key):
-    action = controller(carry[0])
-    observation, state, *outcome, _ = step(jax.random.split(key, 8), carry[1], action, params)
-    return (observation, state), (carry[0], action, *outcome)
-rollout = jax.jit(lambda carry, keys: jax.lax.scan(decide, carry, keys))
-last, experience = rollout((observation, state), jax.random.split(jax.random.key(4), 3))
-""",
     "read the shipped recording": """
 import pathlib, tensorflow_datasets as tfds
 folders = sorted(pathlib.Path("collect/data/shipped/test").glob("worker-*"))
@@ -84,17 +76,25 @@ learner = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu
 }
 
 
-def run(name: str, before: dict | None = None) -> dict:
-    """The names that an example leaves behind; `before` are those that it begins with."""
-    left = dict(before or {})
+def run(name: str) -> dict:
+    """The names that an example leaves behind."""
+    left: dict = {}
     exec(compile(EXAMPLES[name], name, "exec"), left)
     return left
 
 
 @pytest.fixture(scope="module")
 def played() -> dict:
-    """What the examples of the controller in JAX leave behind."""
-    return run("collect experience under jit", run("act in many sectors"))
+    """What the examples of the controller in JAX leave behind, with the experience of three decisions."""
+    left = run("act in many sectors")
+    experience, seen, state = [], left["observation"], left["state"]
+    for key in jax.random.split(jax.random.key(4), 3):
+        action = left["controller"](seen)
+        keys = jax.random.split(key, 8)
+        after, state, *outcome, _ = left["step"](keys, state, action, left["params"])
+        experience.append((seen, action, *outcome))
+        seen = after
+    return left | {"experience": jax.tree.map(lambda *rows: np.stack(rows), *experience)}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
