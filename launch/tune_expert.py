@@ -72,12 +72,12 @@ class Hours:
         devices = parallel.devices(config.devices)
 
         def start(env_params, keys):
-            split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
-            observation, state = jax.vmap(env.reset_env, (0, None))(split[:, 0], env_params)
-            carry = (observation, state, jax.vmap(policy.init)(split[:, 1]))
+            key_reset, key_memory, key_steps = jax.vmap(lambda key: tuple(jax.random.split(key, 3)))(keys)
+            observation, state = jax.vmap(env.reset_env, (0, None))(key_reset, env_params)
+            carry = (observation, state, jax.vmap(policy.init)(key_memory))
             # What has a weak type at the start would be compiled again at the second call.
             strong = jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), carry)
-            return *strong, split[:, 2]
+            return *strong, key_steps
 
         def one(env_params, asked, carry):
             observation, state, memory, key = carry
@@ -94,7 +94,7 @@ class Hours:
 
         return cls(
             episodes.model_params(asked),
-            jax.pmap(start, in_axes=(None, 0), devices=devices),
+            jax.jit(start),
             jax.pmap(advance, in_axes=(None, 0, 0), devices=devices, donate_argnums=2),
             len(devices),
             config.minutes,
@@ -103,9 +103,11 @@ class Hours:
     def play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
         """Points by reward term `[C, H]` of candidates `[C, P]` (logarithms) in the hours of keys `[H]`."""
         shape = len(candidates), len(keys)
-        spread = lambda leaf: leaf.reshape(self.devices, -1, *leaf.shape[1:])  # noqa: E731
-        asked = prices(spread(np.repeat(np.asarray(candidates), len(keys), 0)))
-        carry = self.start(self.env_params, spread(jnp.tile(keys, len(candidates))))
+        asked = parallel.split(prices(np.repeat(np.asarray(candidates), len(keys), 0)), self.devices)
+        # The same hours for every candidate: keys are used again on purpose, as their data.
+        again = np.tile(jax.random.key_data(keys), (len(candidates), 1))
+        carry = self.start(self.env_params, jax.random.wrap_key_data(again))
+        carry = parallel.split(carry, self.devices)
         total = None
         for _ in range(self.minutes):
             carry, terms = self.advance(self.env_params, asked, carry)
