@@ -79,8 +79,8 @@ class OpenScopeEnv(gymnasium.Env):
 
     `info`: reward_terms and metrics (wm.sector.reward), potential [2], events [e, 3] and their points as the
     page scores them, command (text sent or None), refusals, overflow (aircraft in play that had no slot in
-    this step). `scene`, `columns`, `slots` and `snapshot` hold the whole state for recorders. Raises
-    GameError where the game cannot be played.
+    this step). `scene`, `columns`, `slots` and `snapshot` hold the whole state for recorders; `pictures` says
+    how many the next step takes. Raises GameError where the game cannot be played.
 
     Args: as collect.game.Game (traffic, wind, view and browser by name), and
       slots: aircraft the observation holds (N); 48 for the largest airports.
@@ -110,7 +110,7 @@ class OpenScopeEnv(gymnasium.Env):
             raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
         self.episode_s, self.render_mode = episode_s, render_mode
         self.slots = np.full(slots, sl.FREE, np.int64)
-        self._pictures = 0 if view is None else view.each
+        self.pictures = 0 if view is None else view.each
         self.game = Game(server, airport, frame_s=frame_s, **game)
         self.action_space = MultiDiscrete(commands.space_sizes(slots)).to_gymnasium()
         self.observation_space = _observation_space(slots)
@@ -139,7 +139,7 @@ class OpenScopeEnv(gymnasium.Env):
             action, self._playing.traffic, self.airport, self.game.static,
             self.snapshot.callsigns, self.snapshot.routes,
         )  # fmt: skip
-        snapshot = self.game.step(command, pictures=self._pictures)
+        snapshot = self.game.step(command, pictures=self.pictures)
         self._points += snapshot.points
         if self._points != snapshot.score:
             raise GameError(

@@ -60,8 +60,9 @@ def features(picture_px: int | None = None, pictures: int = 1, columns: int = CO
     """The features of a data set, with pictures of that size or without, and room for `columns` aircraft.
 
     `observation/picture` shows the start of a step, `observation/picture_page` says which page its data
-    blocks are on (collect.pictures). Of several `pictures` a decision the others follow in `between`, as
-    picture_1, page_1 and so on; the last step has no course and repeats its picture there.
+    blocks are on (collect.pictures), -1 where none was taken and the last is repeated. Of several `pictures`
+    a decision the others follow in `between`, as picture_1, page_1 and so on; the last step has no course and
+    repeats its picture there.
     """
     observation, between = _observation(columns), {}
     if picture_px is not None:

@@ -20,6 +20,7 @@ from collect import GameError
 
 PALETTE_FILE = Path(__file__).parent / "data" / "palette.json"
 ALTITUDE_PAGE, TYPE_PAGE = range(2)  # what data blocks show: altitude and speed, or destination and type
+NO_PICTURE = -1  # the page of a step for which none was taken; its picture repeats the last
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from collect import GameError, GameFault, layout, store
 from collect.browser import Browser, BrowserLost
 from collect.env import OpenScopeEnv, SectorFull
-from collect.pictures import View
+from collect.pictures import NO_PICTURE, View
 from collect.server import Server
 from collect.slots import COLUMNS, slots_of
 from wm.sector import commands
@@ -45,12 +45,22 @@ class Job:
     wind: tuple[int, int] | None = None  # from, degrees; speed, kt
     episode_s: float = 3600.0
     slots: int = 32
+    every: int = 1  # the player acts, and a picture is taken, in one of so many decisions
 
     @property
     def key(self) -> str:
         """The job as JSON, with the version of the collector."""
         fields = dataclasses.asdict(self) | {"collector_version": store.COLLECTOR_VERSION}
+        if self.every == 1:  # as in recordings made before there was a choice
+            del fields["every"]
         return json.dumps(fields, sort_keys=True)
+
+    def acts_in(self, decision: int) -> bool:
+        """Whether the player acts in that decision, counted from 0, on a picture of its start.
+
+        Of three it is the second, at 5 s, 20 s and so on: there the data blocks show altitude and speed.
+        """
+        return decision % self.every == 1 % self.every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +80,11 @@ class Listener:
     on_moved: Callable[[str], None] = lambda address: None
 
 
-def _row(env: OpenScopeEnv, overflow: int) -> dict:
-    """The observation part of a step, from the environment's whole state."""
+def _row(env: OpenScopeEnv, overflow: int, before: dict | None = None) -> dict:
+    """The observation part of a step, from the environment's whole state.
+
+    Where no picture was taken it repeats that of the row `before` it, on page -1.
+    """
     scene, slots = env.scene, np.full(COLUMNS, -1, np.int32)
     slots[: len(env.columns)] = slots_of(env.columns, env.slots)
 
@@ -100,7 +113,13 @@ def _row(env: OpenScopeEnv, overflow: int) -> dict:
     snapshot = env.snapshot
     if snapshot.picture is not None:
         row |= {"picture": snapshot.picture, "picture_page": np.int32(snapshot.picture_pages[-1])}
+    elif before is not None and "picture" in before:
+        row |= {"picture": before["picture"], "picture_page": np.int32(NO_PICTURE)}
     return row
+
+
+def _noop(env: OpenScopeEnv) -> np.ndarray:
+    return np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
 
 
 def _outcome(action, command, events, terms, first: bool, last: bool) -> dict:
@@ -142,6 +161,8 @@ def _metadata(env: OpenScopeEnv, job: Job, about: dict) -> dict:
         "view": None if view is None else dataclasses.asdict(view),
         "action_sizes": list(commands.space_sizes(job.slots)),
     }
+    if job.every > 1:
+        about["every"] = job.every
     return {
         "airport": job.airport,
         "seed": job.seed,
@@ -170,10 +191,12 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
     if env.game.page.moved:
         listener.on_moved(env.game.page.address)
     player.reset(job.seed)
-    steps, truncated, cut = [], False, None
+    steps, truncated, cut, before = [], False, None, None
+    shots = 0 if env.game.view is None else env.game.view.each
     while not truncated:
-        before = _row(env, info["overflow"])
-        action = np.asarray(player(observation), np.int32)
+        before = _row(env, info["overflow"], before)
+        action = np.asarray(player(observation), np.int32) if job.acts_in(len(steps)) else _noop(env)
+        env.pictures = shots if job.acts_in(len(steps) + 1) else 0
         try:
             observation, _, _, truncated, info = env.step(action)
         except (SectorFull, GameFault) as error:
@@ -186,7 +209,7 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
         steps.append({"observation": before, **outcome, **course})
         listener.on_step()
     else:
-        last_row = _row(env, info["overflow"])
+        last_row = _row(env, info["overflow"], before)
     steps.append(_last_step(env, last_row))
     about = {"cut": cut, "recorded_s": round(time.monotonic() - started, 1)}
     return {"steps": steps, "episode_metadata": _metadata(env, job, about)}
@@ -194,8 +217,7 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
 
 def _last_step(env: OpenScopeEnv, row: dict) -> dict:
     """The step that holds the final observation `row`, and a no-op."""
-    noop = np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
-    last = _outcome(noop, None, (), {}, False, True)
+    last = _outcome(_noop(env), None, (), {}, False, True)
     rest = 0 if env.game.view is None else env.game.view.each - 1
     course = _between((row.get("picture"),) * rest, (row.get("picture_page"),) * rest)
     return {"observation": row, **last, **course}

@@ -76,6 +76,9 @@ class RecordingConfig(ServerConfig):
     """Side of the recorded pictures; none if left out."""
     pictures: int = 1
     """In each decision of 5 s, at the ends of equal parts: 5 is one a second. 1, 2, 5 or 10."""
+    every: int = 1
+    """The policy acts, and a picture is taken, in one of so many decisions, the second: 3 is once in 15 s,
+    and the data blocks of all these pictures show altitude and speed. Nobody acts in between."""
     palette: bool = True
     """Pictures of the recorder's 256 colours; --no-palette keeps all, at three times the size."""
     workers: int = 1
@@ -87,12 +90,14 @@ class RecordingConfig(ServerConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        at_least(self, 1, "episodes", "workers", "pages", "slots")
+        at_least(self, 1, "episodes", "workers", "pages", "slots", "every")
         not_empty(self, "airports", "policies", "traffic", "winds")
         for rate in self.traffic:
             if not 0 <= rate <= 10 or rate % 0.5:
                 raise ValueError(f"traffic holds {rate}, must be 0 to 10 in steps of 0.5")
         require(self.pictures in (1, 2, 5, 10), "pictures", self.pictures, "1, 2, 5 or 10 a decision")
+        one = self.pictures == 1 or self.every == 1
+        require(one, "pictures", self.pictures, f"1 where every is {self.every}")
         within(self, 64, 4096, "picture_px")
         if self.share and not 0 <= self.share[0] < self.share[1]:
             raise ValueError(f"share is {self.share}, must be a number and how many there are, such as 0 4")

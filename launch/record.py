@@ -55,6 +55,7 @@ def jobs_of(config: RecordingConfig, hashes: dict[str, str]) -> Iterator:
             wind=None if wind is None else (wind.from_deg, wind.speed_kt),
             episode_s=60.0 * config.minutes,
             slots=config.slots,
+            every=config.every,
         )
 
 
