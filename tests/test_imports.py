@@ -21,6 +21,10 @@ FLOORS = {
     "wm.cosmos.training": {"wm.cosmos.networks", "wm.store", "configs"},
     "wm.cosmos.sampling": {"wm.cosmos.networks", "wm.cosmos.training"},
     "wm.cosmos.weights": {"wm.cosmos.networks", "wm.store", "configs"},
+    "wm.cosmos.scope": {
+        *("wm.cosmos.networks", "wm.cosmos.training", "wm.cosmos.sampling"),
+        *("wm.sector", "wm.store", "configs"),
+    },
     "collect": {"wm.sector", "wm.store"},
     "rl": {"wm.sector", "wm.store", "configs"},
     "launch": {"wm", "wm.sector", "wm.store", "wm.state", "collect", "rl", "configs"},

@@ -20,6 +20,9 @@ VERBS = {
     "export": "write a converted or fine-tuned model as safetensors that diffusers loads",
     "shapes": "learn a small world of moving shapes from scratch, and measure that its actions are obeyed",
     "bench": "time training steps and generation of a model with random weights",
+    "scope_pack": "make hours of pictures and commands from recordings of the real game",
+    "scope_train": "learn openScope's pictures: an autoencoder, a reader, a model that draws what comes next",
+    "scope_judge": "measure these on test hours: round trip, reading, drawn windows against recorded ones",
     "drill": "convert, export and damage files of a published model's full size, with random numbers in them",
 }
 MOVED = {"parity": "python -m tests.wm.cosmos.parity, in a clone of the repository"}
@@ -33,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     if argv and argv[0] in VERBS:
         importlib.import_module(f"launch.cosmos.{argv[0]}").main(argv[1:])
         return
-    lines = [f"    {verb:10s} {line}" for verb, line in VERBS.items()]
+    lines = [f"    {verb:11s} {line}" for verb, line in VERBS.items()]
     if argv and argv[0] in ("-h", "--help"):
         print("\n".join([__doc__.strip(), "", *lines]))
         return

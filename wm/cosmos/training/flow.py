@@ -89,6 +89,7 @@ def losses(
     condition_mask: jax.Array,
     keys: jax.Array,
     config: FlowConfig,
+    weights: jax.Array | None = None,
 ) -> jax.Array:
     """Rectified-flow loss (B,) of each clip: mean squared error of the velocity over the frames not given.
 
@@ -98,6 +99,7 @@ def losses(
       condition_mask: (B, T), 1 where a frame is given; every clip needs a frame that isn't.
       keys: (B,).
       config: noise levels.
+      weights: (B, T, H, W, 1) of mean one, by how much each latent counts; None: all alike.
     """
     time_keys, noise_keys = split_keys(keys)
     latents = latents.astype(jnp.float32)
@@ -105,12 +107,12 @@ def losses(
     noise = draw_noise(noise_keys, latents.shape[1:])
     noisy = mix(latents, noise, times, condition_mask)
     velocity = network(noisy, frame_times(times, condition_mask, config.condition_time), condition_mask)
-    return frame_mean(jnp.square(velocity - (noise - latents)), condition_mask)
+    return frame_mean(jnp.square(velocity - (noise - latents)), condition_mask, weights)
 
 
-def frame_mean(errors: jax.Array, condition_mask: jax.Array) -> jax.Array:
-    """Mean (B,) of errors (B, T, H, W, C) over the frames that aren't given."""
-    per_frame = errors.mean((2, 3, 4))
+def frame_mean(errors: jax.Array, condition_mask: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Mean (B,) of errors (B, T, H, W, C) over the frames that aren't given, each times its weight."""
+    per_frame = (errors if weights is None else errors * weights).mean((2, 3, 4))
     predicted = 1.0 - condition_mask.astype(jnp.float32)
     return (per_frame * predicted).sum(1) / predicted.sum(1)
 

@@ -64,6 +64,7 @@ def losses(
     condition_mask: jax.Array,
     keys: jax.Array,
     config: ShortcutConfig,
+    weights: jax.Array | None = None,
 ) -> jax.Array:
     """Loss (B,) of each clip: of the plain flow, or of a step against two halves of it.
 
@@ -72,7 +73,7 @@ def losses(
 
     Args:
       network: is trained. target: a running mean of it; no gradient flows through it.
-      latents, condition_mask, keys: as those of `wm.cosmos.training.flow.losses`.
+      latents, condition_mask, keys, weights: as those of `wm.cosmos.training.flow.losses`.
       config: how many steps are learned.
     """
     choice_keys, plain_keys, step_keys, noise_keys = flow.split_keys(keys, 4)
@@ -87,7 +88,7 @@ def losses(
     halves = jax.lax.stop_gradient(_two_halves(target, noisy, times, condition_mask, steps, config))
     goal = jnp.where(_wide(is_step), halves, noise - latents)
     errors = jnp.square(network(noisy, times, condition_mask, steps) - goal)
-    return flow.frame_mean(errors, condition_mask)
+    return flow.frame_mean(errors, condition_mask, weights)
 
 
 def _two_halves(target, noisy, times, condition_mask, steps, config):

@@ -1,0 +1,107 @@
+"""Cosmos on openScope's own pictures: one frozen dataclass per verb of `launch.cosmos`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from configs.values import above, at_least, require
+
+
+@dataclass(frozen=True)
+class ScopePack:
+    """Make hours of pictures and commands from recordings, half a megabyte each.
+
+    python -m launch.cosmos scope_pack --data runs/recordings/pictures --out runs/scope/train
+
+    The recordings come from `launch.record --every 3 --picture-px 512`. An hour takes about four seconds
+    of one core.
+    """
+
+    data: Path
+    """Recordings, or a folder above some."""
+    out: Path
+    use: Literal["train", "select", "test"] = "train"
+    """What their seeds are kept for."""
+
+
+Stage = Literal["coder", "reader", "latents", "model"]
+STAGES: tuple[Stage, ...] = ("coder", "reader", "latents", "model")
+
+
+@dataclass(frozen=True)
+class ScopeTrain:
+    """Learn from hours of pictures in stages: autoencoder, reader, latents of all pictures, pixel model.
+
+    python -m launch.cosmos scope_train --data runs/scope/train --out runs/scope/run
+
+    One GPU. What a stage left in --out is not made again: the same command goes on with the next. A stage
+    that was cut off begins anew.
+    """
+
+    data: Path
+    """Hours of training seeds."""
+    out: Path
+    """Run folder: coder, reader, latents.npy and model."""
+    stages: tuple[Stage, ...] = STAGES
+    coder_minutes: float = 2.0
+    reader_minutes: float = 1.5
+    model_minutes: float = 8.0
+    coder_width: int = 256
+    reader_width: int = 96
+    width: int = 384
+    """Of the transformer."""
+    blocks: int = 12
+    heads: int = 6
+    slots: int = 32
+    """Aircraft in view at once, at most."""
+    coder_batch: int = 64
+    reader_batch: int = 128
+    batch: int = 32
+    steps: int | None = None
+    """Of every stage, at most; left out: as many as fit into its minutes."""
+    shortcut_share: float = 0.0
+    """Share of the windows that learn steps, for drawing in one to four; costs two forward passes more."""
+    silent: float = 0.1
+    """Share of the windows without commands."""
+    holdout: int = 1
+    """Hours, the first by name, that the model never learns from: its loss with true and exchanged
+    commands."""
+    learning_rate: float = 5e-4
+    seed: int = 0
+
+    def __post_init__(self):
+        above(self, 0, "coder_minutes", "reader_minutes", "model_minutes", "learning_rate")
+        at_least(self, 1, "coder_batch", "reader_batch", "batch", "slots", "blocks", "steps", "holdout")
+        for name in ("shortcut_share", "silent"):
+            value = getattr(self, name)
+            require(0 <= value < 1, name, value, "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class ScopeJudge:
+    """Measure a run on test hours: round trip, reading, drawn windows against recorded ones.
+
+    python -m launch.cosmos scope_judge --run runs/scope/run --data runs/scope/test --record scope
+    """
+
+    run: Path
+    """Folder of `scope_train`."""
+    data: Path
+    """Hours of test seeds, of one airport."""
+    out: Path
+    """Where results.json and pictures go."""
+    suffix: str = ""
+    """Of the figures' names, such as _klas."""
+    windows: int = 64
+    """Drawn windows; the first of every hour begin at equal distances."""
+    pictures: int = 20
+    """Drawn one after the other in a window, 15 s each."""
+    sampler_steps: int = 6
+    batch: int = 32
+    seed: int = 0
+    record: str = ""
+    """Merge the figures into launch/records/<record>.json."""
+
+    def __post_init__(self):
+        at_least(self, 1, "windows", "sampler_steps", "batch")
+        at_least(self, 4, "pictures")

@@ -1,0 +1,193 @@
+"""Windows that the model draws by itself: from two recorded pictures on, told what the aircraft are to do.
+
+Every picture is decoded and read, and the tracks that are read say where the aircraft are when the next is
+drawn. Recorded are only the panel's rows (assigned values, modes, legs), who has left and who comes in where.
+
+Letters: W windows, n drawn pictures, K slots.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wm.cosmos.sampling.sample import SampleConfig
+from wm.cosmos.scope import commands, model
+from wm.cosmos.scope.commands import Slots
+from wm.cosmos.scope.hours import Hour
+from wm.cosmos.scope.reader import Blips
+from wm.cosmos.scope.stored import Coder, Eyes, Pixels, compute_dtype
+from wm.cosmos.scope.tracks import Tracks
+
+Change = Callable[[Slots, "Window"], Slots]
+"""What becomes of an interval's commands before the model is told."""
+
+
+@dataclass(eq=False)
+class Window:
+    """A window while it is drawn.
+
+    Attributes:
+      hour, start: it begins after picture `start`, the second that is given.
+      tracks: what is read of the drawn pictures.
+      course: the aircraft as every drawn picture shows them, by who they are.
+      stray: for every drawn picture how many blips were nobody's.
+      kept: what a `Change` remembers.
+    """
+
+    hour: Hour
+    start: int
+    tracks: Tracks
+    course: list[dict] = field(default_factory=list)
+    stray: list[int] = field(default_factory=list)
+    kept: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, hour: Hour, start: int) -> "Window":
+        """A window that nothing has been drawn of."""
+        return cls(hour, start, Tracks(hour.px_per_nm, hour.side))
+
+    @property
+    def reach_nm(self) -> float:
+        """From the middle of a picture to its side."""
+        return self.hour.side / 2 / self.hour.px_per_nm
+
+    def slots(self, count: int) -> Slots:
+        """Who there is for the next picture, with those that come in taken into the tracks."""
+        slots = commands.slots_of(self.hour, self.start + len(self.course), count)
+        there = np.flatnonzero(slots.columns >= 0)
+        self.tracks.forget({int(slots.ids[i]) for i in there})
+        for i in there:
+            if int(slots.ids[i]) not in self.tracks.aircraft:
+                track = jax.tree.map(lambda x, i=i: x[i], slots.track)
+                self.tracks.enter(int(slots.ids[i]), track, slots.callsign[i], bool(slots.enters[i]))
+        return slots
+
+    def see(self, blips: Blips) -> None:
+        """Take in the picture that was drawn."""
+        self.stray.append(self.tracks.see(blips))
+        self.course.append(dict(self.tracks.aircraft))
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """A pixel model with the autoencoder and the reader that it is used with."""
+
+    pixels: Pixels
+    coder: Coder
+    eyes: Eyes
+
+    @cached_property
+    def _draw(self):
+        network = model.ScopeModel(self.pixels.config, compute_dtype())
+
+        def draw(params, known, told, key, config):
+            return model.draw(network, {"params": params}, known, told, key, config)
+
+        return jax.jit(draw, static_argnames="config")
+
+    @cached_property
+    def _params(self):
+        compute = compute_dtype()
+        keep = model.keeps_float32
+
+        def cast(path, leaf):
+            name = "/".join(part.key for part in path)
+            return jnp.asarray(leaf, jnp.float32 if keep(name) else compute)
+
+        return jax.tree_util.tree_map_with_path(cast, self.pixels.params)
+
+    def run(
+        self,
+        windows: list[Window],
+        pictures: int,
+        config: SampleConfig,
+        seed: int = 0,
+        change: Change | None = None,
+        film: Callable[[int, np.ndarray], None] | None = None,
+    ) -> None:
+        """Draws `pictures` of every window, all windows at once, and leaves in them what is read.
+
+        Args:
+          change: of the commands; None: as recorded.
+          film: called with the number of each picture and all windows' pictures (W, H, W, 3) in [-1, 1].
+        """
+        for window in windows:
+            self.coder.check(window.hour)
+        airports = np.asarray([self.coder.number(window.hour.airport) for window in windows])
+        given = [w.hour.pictures[w.start - 1 : w.start + 1] for w in windows]
+        known = np.stack([self.coder.encode(g, int(a)) for g, a in zip(given, airports, strict=True)])
+        known = jnp.asarray(known, jnp.float32)
+        for number in range(pictures):
+            told = self._told(windows, change)
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            drawn = self._draw(self._params, known, told, key, config=config)
+            shown = self.coder.decoded(drawn, airports)
+            blips = jax.device_get(self.eyes.seen(shown))
+            for index, window in enumerate(windows):
+                window.see(jax.tree.map(lambda x, i=index: x[i], blips))
+            if film is not None:
+                film(number, np.asarray(shown))
+            known = jnp.stack([known[:, 1], drawn], 1)
+
+    def _told(self, windows: list[Window], change: Change | None):
+        rows = []
+        for window in windows:
+            slots = window.slots(self.pixels.slots)
+            track = window.tracks.track([int(i) for i in slots.ids], slots.track)
+            slots = slots if change is None else change(slots, window)
+            rows.append(commands.told(slots, track, window.reach_nm))
+        return self.pixels.statistics(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
+
+
+def exchange(slots: Slots, window: Window) -> Slots:
+    """A `Change`: everybody gets another one's commands."""
+    del window
+    return commands.exchanged(slots)
+
+
+LEAST_TURN = np.deg2rad(40.0)
+
+
+def turning(slots: Slots) -> np.ndarray:
+    """[K] radians that aircraft were just told to turn by, zero for others and for turns under LEAST_TURN."""
+    held = (slots.panel["heading_mode"] == 1) & (slots.panel["commanded"] > 0) & ~slots.enters
+    turn = commands.wrapped(slots.panel["assigned_heading_rad"] - slots.track.heading_rad)
+    return np.where(held & (np.abs(turn) >= LEAST_TURN), turn, 0.0)
+
+
+def reverse(slots: Slots, window: Window) -> Slots:
+    """A `Change`: who is told to turn in a window's first interval turns the other way, and goes on to."""
+    if not window.course:
+        turn = turning(slots)
+        window.kept = {
+            int(slots.ids[i]): float(slots.track.heading_rad[i] - turn[i]) for i in np.flatnonzero(turn)
+        }
+    heading = slots.panel["assigned_heading_rad"].copy()
+    for i, key in enumerate(slots.ids):
+        heading[i] = window.kept.get(int(key), heading[i])
+    return slots.replace(panel=slots.panel | {"assigned_heading_rad": heading})
+
+
+def true_place(hour: Hour, t: int) -> dict[int, tuple[np.ndarray, float]]:
+    """{aircraft: (place in pixels, altitude)} of those in view in a recorded picture."""
+    here = np.flatnonzero(hour.in_view[t])
+    ids, altitude = hour.column("id")[t].astype(int), hour.column("altitude_ft")[t]
+    return {int(ids[c]): (hour.pixels[t, c], float(altitude[c])) for c in here}
+
+
+def straight_on(hour: Hour, t: int, intervals: int) -> dict[int, np.ndarray]:
+    """{aircraft: place in pixels} where those in both given pictures come to on their straight way."""
+    before, now = true_place(hour, t - 1), true_place(hour, t)
+    return {key: now[key][0] + intervals * (now[key][0] - before[key][0]) for key in now if key in before}
+
+
+def commanded(hour: Hour, first: int, end: int) -> set[int]:
+    """Aircraft that were given a command on pictures first to end - 1."""
+    given = hour.column("commanded")[first:end] > 0
+    return set(hour.column("id")[first:end][given].astype(int).tolist())
+
+
