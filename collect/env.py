@@ -5,7 +5,7 @@ observation, info = env.reset(seed=7)
 observation, reward, terminated, truncated, info = env.step(action)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import cv2
 import gymnasium
@@ -87,6 +87,8 @@ class OpenScopeEnv(gymnasium.Env):
       episode_s: time limit (s); the episode is then truncated.
       frame_s: divides the 0.5 s of a lock-step frame; separation is judged every 0.5 s all the same.
       render_mode: "rgb_array" needs a view.
+      look: what becomes of the scene [N] before it is observed and before commands are made of actions;
+        called with the scene and the snapshot. None: nothing.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 1 / tr.STEP_S}  # noqa: RUF012
@@ -99,6 +101,7 @@ class OpenScopeEnv(gymnasium.Env):
         episode_s: float = EPISODE_S,
         frame_s: float = tr.FRAME_S,
         render_mode: str | None = None,
+        look: Callable[[tr.Scene, Snapshot], tr.Scene] | None = None,
         **game,
     ):
         view = game.get("view")
@@ -108,7 +111,7 @@ class OpenScopeEnv(gymnasium.Env):
             raise GameError(f"slots of {slots} must be 1 to {sl.WIDTHS[0]}")
         if frame_s <= 0 or abs(tr.FRAME_S / frame_s - round(tr.FRAME_S / frame_s)) > 1e-9:
             raise GameError(f"a frame of {frame_s!r} s must divide the {tr.FRAME_S:g} s of lock-step")
-        self.episode_s, self.render_mode = episode_s, render_mode
+        self.episode_s, self.render_mode, self.look = episode_s, render_mode, look
         self.slots = np.full(slots, sl.FREE, np.int64)
         self.pictures = 0 if view is None else view.each
         self.game = Game(server, airport, frame_s=frame_s, **game)
@@ -203,6 +206,8 @@ class OpenScopeEnv(gymnasium.Env):
         playing = np.asarray(in_play(everyone))
         self.slots, overflow = sl.assign(self.slots, everyone.id[playing].astype(np.int64))
         self._playing = sl.scene_of(snapshot, self.slots)
+        if self.look is not None:
+            self._playing = self.look(self._playing, snapshot)
         self._observation = jax.tree.map(np.asarray, _observe(self._playing, self.airport))
         return overflow
 

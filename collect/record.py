@@ -55,12 +55,13 @@ class Job:
             del fields["every"]
         return json.dumps(fields, sort_keys=True)
 
-    def acts_in(self, decision: int) -> bool:
-        """Whether the player acts in that decision, counted from 0, on a picture of its start.
 
-        Of three it is the second, at 5 s, 20 s and so on: there the data blocks show altitude and speed.
-        """
-        return decision % self.every == 1 % self.every
+def acts_in(decision: int, every: int) -> bool:
+    """Whether a player that acts in one of `every` decisions acts in that one, counted from 0.
+
+    Of three it is the second, at 5 s, 20 s and so on: there the data blocks show altitude and speed.
+    """
+    return decision % every == 1 % every
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,8 +196,8 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
     shots = 0 if env.game.view is None else env.game.view.each
     while not truncated:
         before = _row(env, info["overflow"], before)
-        action = np.asarray(player(observation), np.int32) if job.acts_in(len(steps)) else _noop(env)
-        env.pictures = shots if job.acts_in(len(steps) + 1) else 0
+        action = np.asarray(player(observation), np.int32) if acts_in(len(steps), job.every) else _noop(env)
+        env.pictures = shots if acts_in(len(steps) + 1, job.every) else 0
         try:
             observation, _, _, truncated, info = env.step(action)
         except (SectorFull, GameFault) as error:

@@ -45,6 +45,11 @@ class EvaluationConfig(ServerConfig):
     """Aircraft a policy sees in the real game; 48 for the largest airports."""
     pages: int = 2
     """Episodes of the real game at once, each in a browser of its own."""
+    every: int = 1
+    """Policies act in one of so many decisions of the real game, as in launch.record: 3 is once in 15 s."""
+    eyes: Path | None = None
+    """Run folder of `launch.cosmos scope_train`: policies see the traffic in view of the real game as its
+    reader reads it off pictures alone; with --every 3."""
     checkpoint: Path | None = None
     """World model for --where model; the packaged one if left out."""
     dynamics: Literal["learned", "rules"] = "learned"
@@ -58,7 +63,11 @@ class EvaluationConfig(ServerConfig):
 
     def __post_init__(self):
         values.not_empty(self, "policies")
-        values.at_least(self, 1, "minutes", "slots", "pages")
+        values.at_least(self, 1, "minutes", "slots", "pages", "every")
+        if self.eyes is not None:
+            values.require(self.every == 3, "every", self.every, "3 with --eyes: its pictures show altitudes")
+        real = self.where == "real" or self.every == 1
+        values.require(real, "where", self.where, "real with --every or --eyes")
         values.within(self, 1, 100_000, "episodes")  # the test seeds there are
         fits = 0 <= self.traffic <= 10 and (self.where == "model" or not self.traffic % 0.5)
         values.require(fits, "traffic", self.traffic, "0 to 10 in steps of 0.5")

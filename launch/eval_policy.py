@@ -22,6 +22,7 @@ from launch.shared import episodes, players, radar, records, runs, scoreboard
 from launch.shared.episodes import EvaluationError, World
 from launch.shared.players import TRAINED, Player
 from launch.shared.viewer import page
+from wm.sector.traffic import STEP_S
 from wm.store.checkpoints import CheckpointError
 
 YARDSTICKS = ("noop", "expert")
@@ -70,6 +71,10 @@ def place_of(config: EvaluationConfig) -> str:
         parts.append(f"traffic_{config.traffic:g}".replace(".", "_"))
     if config.wind is not None:
         parts.append(f"wind_{config.wind.from_deg}_{config.wind.speed_kt}")
+    if config.every > 1:
+        parts.append(f"every_{config.every * STEP_S:.0f}_s")
+    if config.eyes is not None:
+        parts.append("from_pictures")
     return "_".join(parts)
 
 

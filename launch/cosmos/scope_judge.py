@@ -22,10 +22,9 @@ from wm.cosmos.sampling.sample import SampleConfig
 from wm.cosmos.scope import commands, crops, hours, rollout
 from wm.cosmos.scope.coder import shown
 from wm.cosmos.scope.hours import INTERVAL_S, Hour
-from wm.cosmos.scope.reader import Blips
+from wm.cosmos.scope.reader import Blips, Tracks
 from wm.cosmos.scope.rollout import Scope, Window
 from wm.cosmos.scope.stored import Coder, Eyes, Pixels
-from wm.cosmos.scope.tracks import Tracks
 from wm.store.checkpoints import CheckpointError
 
 LOST_NM = 10.0  # the error of an aircraft that was not found in two pictures

@@ -23,6 +23,8 @@ import numpy as np
 from collect import GameError, GameFault
 from collect.dataset import SEEDS, by_column
 from collect.env import OpenScopeEnv, SectorFull
+from collect.pictures import ALTITUDE_PAGE, View, palette, palette_indices
+from collect.record import acts_in
 from collect.server import Server
 from collect.slots import slots_of
 from collect.store import COLLECTOR_VERSION
@@ -32,6 +34,8 @@ from launch.shared.players import Player
 from launch.shared.viewer import flown
 from launch.shared.viewer.pack import pack
 from rl import evaluate
+from wm.cosmos.scope.rollout import Sight
+from wm.cosmos.scope.stored import Eyes
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.state import bundle, starts
@@ -42,6 +46,7 @@ from wm.store.manifest import MANIFEST
 from wm.store.provenance import write_json
 
 SHOWN = {low for low, _ in SEEDS.values()}  # seeds whose tracks are kept for a picture and the viewer
+PICTURE_PX = 512  # that readers learn from
 ATTEMPTS = 3  # of one episode, when the browser crashes
 TOGETHER = 256  # episodes of one rollout
 STARTS = 512  # cold starts of an evaluation, mixed from the recorded ones
@@ -68,6 +73,10 @@ class World:
         """The file of an episode."""
         wind = "own" if config.wind is None else f"{config.wind.from_deg}-{config.wind.speed_kt}"
         conditions = f"traffic-{config.traffic:g}_wind-{wind}_{config.minutes}-min_{config.slots}-slots"
+        if config.every > 1:
+            conditions += f"_every-{config.every}"
+        if config.eyes is not None:
+            conditions += f"_eyes-{checkpoints.fingerprint(config.eyes / 'reader')[:8]}"
         who = f"{player.name}-{player.digest[:16]}"
         return config.cache / self.folder / config.airport / who / conditions / f"{seed}.json"
 
@@ -163,24 +172,46 @@ def _play_queue(config, frame_s, player: Player, waiting, stop, on_step) -> Iter
     """One page's episodes; a crash of its browser costs the episode under way, which is played again."""
     wind = None if config.wind is None else (config.wind.from_deg, config.wind.speed_kt)
     player = copy.copy(player)  # its place in the episode is its own, its compiled code shared
+    seen = {} if config.eyes is None else {"view": View(PICTURE_PX), "look": Look(config.eyes)}
     env = OpenScopeEnv(
         Server.of(config), config.airport, config.slots, 60.0 * config.minutes, frame_s,
-        traffic=config.traffic, wind=wind,
+        traffic=config.traffic, wind=wind, **seen,
     )  # fmt: skip
+    if seen:
+        env.look.env = env
     try:
         while not stop.is_set():
             try:
                 seed = waiting.get_nowait()
             except queue.Empty:
                 return
-            episode = _play_again(env, player, seed, stop, on_step)
+            episode = _play_again(env, player, seed, stop, on_step, config.every)
             if episode is not None:
                 yield seed, episode
     finally:
         env.close()
 
 
-def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -> dict | None:
+class Look:
+    """The traffic of the real game as pictures show it; outside of pictures what it was at the last."""
+
+    env: OpenScopeEnv
+
+    def __init__(self, folder: Path):
+        self._eyes, self._sight, self._time_s = Eyes.load(folder / "reader"), None, 0.0
+
+    def __call__(self, scene: tr.Scene, snapshot) -> tr.Scene:
+        """The scene [N] of a snapshot with its picture read, if one of altitudes was taken."""
+        if self._sight is None or snapshot.time_s < self._time_s:  # another episode
+            scale = self.env.game.static["picture_px_per_nm"]
+            self._sight = Sight(self._eyes, scale, palette())
+        self._time_s = snapshot.time_s
+        if not snapshot.pictures or snapshot.picture_pages[-1] != ALTITUDE_PAGE:
+            return scene
+        return self._sight(scene, snapshot.callsigns, palette_indices(snapshot.picture))
+
+
+def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable, every: int = 1) -> dict | None:
     """`play`, in a fresh browser each time that one crashed.
 
     {"fault": why} where the game itself fails with this seed; with "again" where it begins and something else
@@ -191,7 +222,7 @@ def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -
         try:
             start = env.reset(seed=seed)
             begun = True
-            episode = play(env, player, seed, start, stop, on_step)
+            episode = play(env, player, seed, start, stop, on_step, every)
             return episode and episode | {"wall_s": round(time.perf_counter() - begin, 1)}
         except (GameFault, SectorFull) as error:
             env.close()
@@ -208,8 +239,12 @@ def _play_again(env: OpenScopeEnv, player, seed: int, stop, on_step: Callable) -
 _look_at_all = jax.jit(jax.vmap(evaluate.tracks_of, (0, None)))  # compiled once, not for every episode
 
 
-def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -> dict | None:
+def play(
+    env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable, every: int = 1
+) -> dict | None:
     """One episode of the real game, on from what its reset returned; None where `stop` is set.
+
+    The player acts in the decisions that `collect.record.acts_in` says.
 
     Raises GameFault or SectorFull where the game cannot go on with this seed, GameError where it stops or
     scores other points than its events have.
@@ -224,7 +259,10 @@ def play(env: OpenScopeEnv, player, seed: int, start, stop, on_step: Callable) -
         if stop.is_set():
             return None
         tracks.append(env.scene.traffic)
-        action = player(observation)
+        acts, env.pictures = acts_in(len(steps), every), 0
+        if env.look is not None and acts_in(len(steps) + 1, every):
+            env.pictures = 1
+        action = player(observation) if acts else np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
         named = by_column(action[None], slots_of(env.columns, env.slots)[None])[0]
         addressed = int(env.slots[action[0]]) if action[0] < len(env.slots) else -1
         observation, _, _, truncated, info = env.step(action)

@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from collect import GameFault, dataset, slots, store
 from collect.env import OpenScopeEnv
 from collect.pictures import View
-from collect.record import Job, Listener, SharedBrowser, play, record
+from collect.record import Job, Listener, SharedBrowser, acts_in, play, record
 from collect.validate import validate
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,33 @@ def test_recorded_episodes_are_what_was_played_and_are_not_played_twice(tmp_path
     columns = first.action[sent, 0]
     ids = first.scene.traffic.id[np.flatnonzero(sent), columns]
     assert [first.callsigns[int(i)] for i in ids] == callsigns
+
+
+def test_a_job_that_acts_in_every_decision_has_the_key_it_always_had():
+    job = Job("kabq", 1, "descend")
+    assert "every" not in job.key
+    assert Job("kabq", 1, "descend", every=3).key != job.key
+
+
+def test_of_every_three_decisions_the_second_has_a_player():
+    assert all(acts_in(decision, 1) for decision in range(6))
+    assert [acts_in(decision, 3) for decision in range(6)] == [False, True, False] * 2
+
+
+@pytest.mark.openscope
+def test_every_third_decision_has_a_picture_of_altitudes_and_the_only_command(tmp_path):
+    job = Job("kabq", 1, "descend", episode_s=60.0, every=3)
+    with store.EpisodeWriter(tmp_path, 128) as writer:
+        list(record([job], {"descend": Descend()}, writer, view=View(128)))
+    (episode,) = dataset.load(tmp_path)
+    assert np.flatnonzero(episode.slot_action[:, 0] != 32).tolist() == [1, 4, 7, 10]
+    builder = store.open_directory(tmp_path)
+    (record_bytes,) = store.read_records(store.shards(tmp_path)[0])
+    seen = store.parse_record(record_bytes, builder)["steps"]["observation"]
+    pages = np.asarray(seen["picture_page"])
+    assert pages[1:].tolist() == [*(0, -1, -1) * 4][:12]
+    assert seen["picture"][1] == seen["picture"][2] == seen["picture"][3] != seen["picture"][4]
+    assert episode.metadata["every"] == 3
 
 
 @pytest.mark.openscope

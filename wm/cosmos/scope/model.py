@@ -1,7 +1,7 @@
 """The pixel model: Cosmos' transformer on three pictures, two given and one drawn, told what aircraft do.
 
-The commands go in twice: every aircraft is a token that cross-attention reads, and all of them together are the
-action of the published action path. Aircraft are found by where they are, so the transformer has learned
+The commands go in twice: every aircraft is a token that cross-attention reads, and all of them together are
+the action of the published action path. Aircraft are found by where they are, so the transformer has learned
 positions, as Predict1's.
 
 Letters: B windows, h w latent rows and columns, Z numbers of a latent, K slots of aircraft.

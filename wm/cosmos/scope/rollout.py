@@ -6,7 +6,7 @@ drawn. Recorded are only the panel's rows (assigned values, modes, legs), who ha
 Letters: W windows, n drawn pictures, K slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,11 +16,13 @@ import numpy as np
 
 from wm.cosmos.sampling.sample import SampleConfig
 from wm.cosmos.scope import commands, model
+from wm.cosmos.scope.coder import shown
 from wm.cosmos.scope.commands import Slots
-from wm.cosmos.scope.hours import Hour
-from wm.cosmos.scope.reader import Blips
+from wm.cosmos.scope.crops import letters
+from wm.cosmos.scope.hours import CALLSIGN, Hour, drawn
+from wm.cosmos.scope.reader import Blips, Tracks
 from wm.cosmos.scope.stored import Coder, Eyes, Pixels, compute_dtype
-from wm.cosmos.scope.tracks import Tracks
+from wm.sector import traffic as tr
 
 Change = Callable[[Slots, "Window"], Slots]
 """What becomes of an interval's commands before the model is told."""
@@ -124,14 +126,14 @@ class Scope:
         for number in range(pictures):
             told = self._told(windows, change)
             key = jax.random.fold_in(jax.random.key(seed), number)
-            drawn = self._draw(self._params, known, told, key, config=config)
-            shown = self.coder.decoded(drawn, airports)
-            blips = jax.device_get(self.eyes.seen(shown))
+            latents = self._draw(self._params, known, told, key, config=config)
+            decoded = self.coder.decoded(latents, airports)
+            blips = jax.device_get(self.eyes.seen(decoded))
             for index, window in enumerate(windows):
                 window.see(jax.tree.map(lambda x, i=index: x[i], blips))
             if film is not None:
-                film(number, np.asarray(shown))
-            known = jnp.stack([known[:, 1], drawn], 1)
+                film(number, np.asarray(decoded))
+            known = jnp.stack([known[:, 1], latents], 1)
 
     def _told(self, windows: list[Window], change: Change | None):
         rows = []
@@ -191,3 +193,49 @@ def commanded(hour: Hour, first: int, end: int) -> set[int]:
     return set(hour.column("id")[first:end][given].astype(int).tolist())
 
 
+# The real game through pictures
+
+
+@dataclass(eq=False)
+class Sight:
+    """The traffic of one episode of the real game as its pictures show it.
+
+    Places, altitudes, headings and speeds of the aircraft in view come from pictures alone. The rest of the
+    scene, which no screen shows, is left as it is given.
+    """
+
+    eyes: Eyes
+    px_per_nm: float
+    palette: np.ndarray
+    tracks: Tracks | None = None
+
+    def __call__(self, scene: tr.Scene, callsigns: Mapping[int, str], picture: np.ndarray) -> tr.Scene:
+        """The scene [N] seen in a picture [H, W] of palette indices."""
+        seen = self.eyes.read(np.asarray(shown(picture[None], self.palette)))
+        blips = jax.tree.map(lambda x: x[0], seen)
+        if self.tracks is None:
+            self.tracks = Tracks(self.px_per_nm, picture.shape[0])
+        traffic = scene.traffic
+        there = {int(traffic.id[i]): i for i in np.flatnonzero(drawn(traffic))}
+        self.tracks.forget(set(there))
+        self.tracks.see(blips)
+        for key in set(there) - set(self.tracks.aircraft):
+            self.tracks.recognise(key, spelled(callsigns[key]), blips)
+        columns = {name: np.array(getattr(traffic, name)) for name in SHOWN_COLUMNS}
+        for key, one in self.tracks.aircraft.items():
+            x, y = (one.place - self.tracks.side / 2) / self.px_per_nm
+            indicated = one.speed_kt / (1.0 + commands.TRUE_AIRSPEED_PER_FT * one.altitude_ft)
+            values = (x, -y, one.altitude_ft, one.heading_rad, one.heading_rad, one.speed_kt, indicated)
+            for name, value in zip(SHOWN_COLUMNS, values, strict=True):
+                columns[name][there[key]] = value
+        return scene.replace(traffic=traffic.replace(**columns))
+
+
+SHOWN_COLUMNS = (
+    *("x_nm", "y_nm", "altitude_ft", "heading_rad", "ground_track_rad", "ground_speed_kt", "speed_kt"),
+)
+
+
+def spelled(callsign: str) -> np.ndarray:
+    """A callsign as classes [8]."""
+    return letters(np.frombuffer(callsign.encode("ascii")[:CALLSIGN].ljust(CALLSIGN, b"\0"), np.uint8))

@@ -43,9 +43,8 @@ def test_on_its_route_an_aircraft_turns_to_its_fix():
 
 
 def test_climb_and_speed_changes_are_relative():
-    told = panel(
-        altitude_mode=tr.MODE_HOLD, assigned_altitude_ft=8000.0, speed_mode=tr.MODE_HOLD, assigned_speed_kt=250.0
-    )
+    modes = {"altitude_mode": tr.MODE_HOLD, "speed_mode": tr.MODE_HOLD}
+    told = panel(**modes, assigned_altitude_ft=8000.0, assigned_speed_kt=250.0)
     assert feature("climb", ONE, told) == pytest.approx(0.6)
     # 216 kt over ground at 5,000 ft are 200 kt indicated.
     assert feature("acceleration", ONE, told) == pytest.approx(0.5, abs=1e-5)

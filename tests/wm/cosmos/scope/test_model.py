@@ -1,4 +1,4 @@
-"""The pixel model takes its commands from the aircraft present alone, and windows are an index into latents."""
+"""The pixel model takes commands from the aircraft present alone; windows are an index into latents."""
 
 from pathlib import Path
 

@@ -6,8 +6,7 @@ import pytest
 
 from wm.cosmos.scope import crops
 from wm.cosmos.scope.commands import Track
-from wm.cosmos.scope.reader import Blips
-from wm.cosmos.scope.tracks import Tracks
+from wm.cosmos.scope.reader import Blips, Tracks
 
 NAMES = {1: b"SWA12\0\0\0", 2: b"N7ZU\0\0\0\0"}
 # 240 kt are one nautical mile in 15 s: 7 px at 7 px/nm.
@@ -50,7 +49,8 @@ def test_an_aircraft_is_expected_one_interval_ahead():
 
 def test_callsigns_decide_between_near_aircraft():
     tracks = followed()
-    tracks.see(blips((2, (263, 258), 9100), (1, (263, 261), 8900)))  # each nearer to where the other is expected
+    # Each is nearer to where the other is expected.
+    tracks.see(blips((2, (263, 258), 9100), (1, (263, 261), 8900)))
     assert tracks.aircraft[1].place.tolist() == [263.0, 261.0]
     assert tracks.aircraft[2].place.tolist() == [263.0, 258.0]
 
