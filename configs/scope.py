@@ -67,6 +67,8 @@ class ScopeTrain:
     """Hours, the first by name, that the model never learns from: its loss with true and exchanged
     commands."""
     learning_rate: float = 5e-4
+    init: Path | None = None
+    """A model's folder to start from, of the same sizes and autoencoder; left out: random weights."""
     seed: int = 0
 
     def __post_init__(self):

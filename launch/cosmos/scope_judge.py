@@ -82,6 +82,12 @@ class Judge:
             ("vae_px", "px", np.median),
         ):
             self.put(name, rows.get(name, []), unit, statistic)
+        self.save()
+
+    def save(self) -> None:
+        """Write the figures that there are: a judge that is cut off has lost none of them."""
+        kept = {name: asdict(figure) for name, figure in self.figures.items()}
+        runs.write_results(self.config.out, {"config": cli.to_json(self.config), "figures": kept})
 
     def _read_hour(self, hour: Hour, seen: Blips, rows: dict[str, list]) -> None:
         tracks = Tracks(hour.px_per_nm, hour.side)
@@ -106,6 +112,7 @@ class Judge:
         starts = self._starts()
         own = self._drawn(scope, how, starts, config.pictures, None, film=True)
         self.course_of(own)
+        self.save()
         other = self._drawn(scope, how, starts, config.pictures, rollout.exchange)
         last = config.pictures
         pairs = [[sum(errors([window], last)[0]) for window in both] for both in zip(other, own, strict=True)]
@@ -329,7 +336,6 @@ def main(argv: list[str]) -> None:
         judge.reading()
         if (config.run / "model").exists():
             judge.drawing()
-        shown = {name: asdict(figure) for name, figure in judge.figures.items()}
-        runs.write_results(config.out, {"config": cli.to_json(config), "figures": shown})
+        judge.save()
         if config.record:
             records.write(config.record, judge.figures)

@@ -214,7 +214,13 @@ def train_model(run: Run) -> None:
     )  # fmt: skip
     network = model.ScopeModel(sizes, compute_dtype())
     learning = model.Learning(shortcut_share=config.shortcut_share)
-    params = jax.jit(lambda key: model.init(sizes, key))(jax.random.key(config.seed))
+    if config.init is None:
+        params = jax.jit(lambda key: model.init(sizes, key))(jax.random.key(config.seed))
+    else:
+        before = Pixels.load(config.init, coder)
+        if before.config != sizes:
+            raise ScopeError(f"{config.init} has other sizes: give its --width, --blocks and --heads")
+        params, statistics = before.params, before.statistics
     optimizer = optimizer_of(config, config.learning_rate, ema_decay=0.995, weight_decay=0.05)
     draw = lambda generator: windows.draw(generator, config.batch, statistics, config.silent)  # noqa: E731
     objective = model.objective(network, learning)
