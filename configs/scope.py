@@ -67,12 +67,15 @@ class ScopeTrain:
     """Hours, the first by name, that the model never learns from: its loss with true and exchanged
     commands."""
     learning_rate: float = 5e-4
+    action_learning_rate_scale: float = 2.0
+    """Factor for the networks that read the commands."""
     init: Path | None = None
     """A model's folder to start from, of the same sizes and autoencoder; left out: random weights."""
     seed: int = 0
 
     def __post_init__(self):
         above(self, 0, "coder_minutes", "reader_minutes", "model_minutes", "learning_rate")
+        above(self, 0, "action_learning_rate_scale")
         at_least(self, 1, "coder_batch", "reader_batch", "batch", "slots", "blocks", "steps", "holdout")
         for name in ("shortcut_share", "silent"):
             value = getattr(self, name)

@@ -221,7 +221,10 @@ def train_model(run: Run) -> None:
         if before.config != sizes:
             raise ScopeError(f"{config.init} has other sizes: give its --width, --blocks and --heads")
         params, statistics = before.params, before.statistics
-    optimizer = optimizer_of(config, config.learning_rate, ema_decay=0.995, weight_decay=0.05)
+    optimizer = optimizer_of(
+        config, config.learning_rate, ema_decay=0.995, weight_decay=0.05,
+        action_learning_rate_scale=config.action_learning_rate_scale,
+    )  # fmt: skip
     draw = lambda generator: windows.draw(generator, config.batch, statistics, config.silent)  # noqa: E731
     objective = model.objective(network, learning)
     params = run.fit(

@@ -23,7 +23,7 @@ from wm.cosmos.scope.hours import ScopeError
 
 PATCH = 8  # pixels along a latent's side
 FIGURE_WEIGHT = 8.0
-SPREAD_WEIGHT = 1e-3
+SPREAD_WEIGHT = 5e-3  # keeps latents near unit deviation, against their noise
 
 
 @dataclass(frozen=True)

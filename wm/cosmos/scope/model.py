@@ -73,7 +73,7 @@ class AircraftTokens(nn.Module):
     def __call__(self, told: Told) -> tuple[jax.Array, jax.Array]:
         config = self.config
         letters = nn.Embed(37, LETTER_WIDTH, name="letters")(told.callsign)
-        letters = letters.reshape(*letters.shape[:2], -1) * told.features[..., -1:]  # matters for who enters
+        letters = letters.reshape(*letters.shape[:2], -1)
         tokens = config.side // 2  # along a side
         apart = told.place[..., None] * tokens - 0.5 - jnp.arange(tokens)
         near = jnp.exp(-0.5 * apart**2).reshape(*told.present.shape, -1)
