@@ -162,13 +162,13 @@ def train_reader(run: Run) -> None:
         raw = coder.model.apply(variables, pictures, method="encode")
 
         def off(key):
-            level, key = jax.random.split(key)
-            noise = jax.random.normal(key, raw.shape[1:]) * coder.scale.deviation
-            return noise * 0.5 * jax.random.uniform(level)
+            level, noise_key, share = jax.random.split(key, 3)
+            noise = jax.random.normal(noise_key, raw.shape[1:]) * coder.scale.deviation
+            return noise * 0.5 * jax.random.uniform(level), jax.random.uniform(share) < 1 / 3
 
-        rebuilt = coder.model.apply(variables, raw + jax.vmap(off)(keys), method="decode")
-        share = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1)))(keys)
-        return jnp.where(share[:, None, None, None] < 1 / 3, pictures, jnp.clip(rebuilt, -1.0, 1.0))
+        noise, untouched = jax.vmap(off)(keys)
+        rebuilt = coder.model.apply(variables, raw + noise, method="decode")
+        return jnp.where(untouched[:, None, None, None], pictures, jnp.clip(rebuilt, -1.0, 1.0))
 
     objective = reader.objective(network, run.first.palette, degrade)
     optimizer = optimizer_of(config, 1e-3, ema_decay=0.995)

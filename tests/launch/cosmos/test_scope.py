@@ -1,0 +1,102 @@
+"""Learning openScope's pictures from the command line: every stage leaves its part, the judge reads them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.scope import ScopeJudge, ScopeTrain
+from launch.cosmos import scope_judge, scope_train
+from wm.cosmos.scope import hours
+from wm.cosmos.scope.hours import ScopeError
+from wm.cosmos.scope.reader import Aircraft
+from wm.cosmos.scope.rollout import Window, true_place
+from wm.cosmos.scope.stored import Coder, Pixels
+
+RECORDED = Path(__file__).parents[2] / "wm" / "cosmos" / "scope" / "data" / "kabq-1000.npz"
+TINY = ("--coder-width", "8", "--reader-width", "8", "--width", "24", "--blocks", "1", "--heads", "2")
+BATCHES = ("--coder-batch", "2", "--reader-batch", "2", "--batch", "2", "--steps", "2")
+
+
+@pytest.fixture(scope="module")
+def hour():
+    return hours.load(RECORDED, "train")
+
+
+def drawn(hour, off_px=(0.0, 0.0), missed=0, off_ft=0.0) -> Window:
+    """A window of two pictures in which everyone is drawn off their place."""
+    window = Window.of(hour, 1)
+    for t in (2, 3):
+        course = {}
+        for key, (place, altitude) in true_place(hour, t).items():
+            where = (place + off_px, np.zeros(2), altitude + off_ft)
+            course[key] = Aircraft(np.zeros(8, int), *where, 0.0, 0.0, missed)
+        window.course.append(course)
+        window.stray.append(1)
+    return window
+
+
+def test_errors_are_nautical_miles_and_feet_of_commanded_aircraft(hour):
+    place, altitude, still, straight = scope_judge.errors([drawn(hour, (hour.px_per_nm, 0.0), 0, 300.0)], 2)
+    assert place == pytest.approx([1.0] * len(place))
+    assert altitude == pytest.approx([300.0] * len(place))
+    assert len(place) == len(still) == len(straight) > 0
+    assert max(still) < 4.0  # no aircraft flies farther in half a minute
+
+
+def test_a_lost_aircraft_counts_ten_miles_and_a_hidden_one_does_not(hour):
+    assert set(scope_judge.errors([drawn(hour, missed=2)], 2)[0]) == {10.0}
+    assert set(scope_judge.errors([drawn(hour, missed=1)], 2)[0]) == {0.0}
+
+
+def test_lost_and_invented_aircraft_are_counted(hour):
+    count = len(true_place(hour, 3))
+    assert scope_judge.astray([drawn(hour)], 2) == [(1, count)]
+    assert scope_judge.astray([drawn(hour, missed=2)], 2) == [(count + 1, count)]
+
+
+def test_a_ratio_is_of_sums():
+    assert scope_judge.ratio(np.asarray([[1.0, 2.0], [5.0, 2.0]])) == 1.5
+
+
+@pytest.mark.slow
+def test_all_stages_and_the_judge(hour, tmp_path, capsys):
+    small = dataclasses.replace(hour, pictures=hour.pictures[:, 128:384, 128:384])
+    for use, seeds in (("train", (0, 1)), ("test", (600_000,))):
+        (tmp_path / use).mkdir()
+        for seed in seeds:
+            hours.save(tmp_path / use / f"kabq-{seed}.npz", dataclasses.replace(small, seed=seed))
+    run = tmp_path / "run"
+    scope_train.main(["--data", f"{tmp_path}/train", "--out", str(run), *TINY, *BATCHES])
+    scope_train.main(["--data", f"{tmp_path}/train", "--out", str(run), *TINY, *BATCHES])
+    assert capsys.readouterr().out.count("is there already") == 4
+    coder = Coder.load(run / "coder")
+    assert coder.airports == ("kabq",)
+    with pytest.raises(ScopeError, match="never seen klas, only kabq"):
+        coder.number("klas")
+    with pytest.raises(ScopeError, match="another palette"):
+        coder.check(hour)
+    assert Pixels.load(run / "model", coder).config.side == 32
+    judged = ["--out", f"{tmp_path}/judged", "--pictures", "4", "--windows", "1", "--batch", "1", "--sampler-steps", "1"]
+    hours_of_six = dataclasses.replace(small, seed=600_000)
+    hours.save(tmp_path / "test" / "kabq-600000.npz", hours_of_six)
+    scope_judge.main(["--run", str(run), "--data", f"{tmp_path}/test", *judged])
+    figures = json.loads((tmp_path / "judged" / "results.json").read_text())["figures"]
+    assert {"reader_recall", "reader_false", "lost_60s"} <= set(figures)
+    assert (tmp_path / "judged" / "drawn.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong", "message"),
+    [
+        (ScopeTrain, {"shortcut_share": 1.0}, "shortcut_share is 1.0"),
+        (ScopeTrain, {"coder_minutes": 0.0}, "coder_minutes is 0.0"),
+        (ScopeJudge, {"pictures": 3}, "pictures is 3"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(config, wrong, message):
+    needed = {"run": Path("r")} if config is ScopeJudge else {}
+    with pytest.raises(ValueError, match=message):
+        config(data=Path("d"), out=Path("o"), **needed, **wrong)

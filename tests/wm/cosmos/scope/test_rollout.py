@@ -1,0 +1,127 @@
+"""Windows of a recorded hour, drawn by nobody: who is followed, what changes of commands do, what is seen."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from wm.cosmos.scope import commands, crops, hours, rollout
+from wm.cosmos.scope.reader import Blips
+from wm.cosmos.scope.rollout import Sight, Window
+from wm.sector import traffic as tr
+
+RECORDED = Path(__file__).parent / "data" / "kabq-1000.npz"
+
+
+@pytest.fixture(scope="module")
+def hour():
+    return hours.load(RECORDED, "train")
+
+
+def as_recorded(hour, t: int, without: int | None = None) -> Blips:
+    """What a reader that never errs says of a recorded picture, less one aircraft."""
+    ids = hour.column("id")[t].astype(int)
+    here = [c for c in np.flatnonzero(hour.in_view[t]) if ids[c] != without]
+    letters = np.zeros((len(here), 8, 37))
+    for row, column in enumerate(here):
+        letters[row, np.arange(8), crops.letters(hour.callsigns[t, column])] = 1.0
+    ones, of = np.ones(len(here)), lambda name: hour.column(name)[t, here]
+    return Blips(
+        ones > 0, ones, hour.pixels[t, here], letters, np.round(of("altitude_ft"), -2), ones,
+        np.round(of("ground_speed_kt"), -1), of("heading_rad"), np.ones((len(here), 2)),
+    )  # fmt: skip
+
+
+def test_a_window_drawn_as_it_was_recorded_has_no_error(hour):
+    window = Window.of(hour, 1)
+    for t in (2, 3, 4):
+        window.slots(32)
+        window.see(as_recorded(hour, t))
+    assert window.stray == [0, 0, 0]
+    for t, course in zip((2, 3, 4), window.course, strict=True):
+        for key, (place, altitude) in rollout.true_place(hour, t).items():
+            assert course[key].place == pytest.approx(place)
+            assert abs(course[key].altitude_ft - altitude) <= 50.0
+
+
+def test_who_is_not_drawn_is_missed_and_nobody_else(hour):
+    lost = next(iter(rollout.true_place(hour, 1)))
+    window = Window.of(hour, 1)
+    for t in (2, 3):
+        window.slots(32)
+        window.see(as_recorded(hour, t, without=lost))
+    missed = {key: one.missed for key, one in window.course[1].items()}
+    assert missed.pop(lost) == 2
+    assert set(missed.values()) == {0}
+
+
+def test_straight_on_is_the_last_displacement_again(hour):
+    before, now = rollout.true_place(hour, 1), rollout.true_place(hour, 2)
+    ahead = rollout.straight_on(hour, 2, 3)
+    key = next(iter(ahead))
+    assert ahead[key] == pytest.approx(now[key][0] + 3 * (now[key][0] - before[key][0]))
+
+
+def test_commanded_aircraft_are_those_that_were_spoken_to(hour):
+    names = {hour.spoken[t].split()[0] for t in range(2, 4)}
+    ids = hour.column("id")[2].astype(int)
+    spelled = {int(ids[c]): hour.callsigns[2, c].tobytes().rstrip(b"\0").decode() for c in range(len(ids))}
+    assert {spelled[key] for key in rollout.commanded(hour, 2, 4)} == names
+
+
+def turned(hour, degrees: float):
+    """Slots of a picture in which the first aircraft was just told to turn by so much."""
+    slots = commands.slots_of(hour, 2)
+    panel = {name: values.copy() for name, values in slots.panel.items()}
+    panel["heading_mode"][0], panel["commanded"][:] = tr.MODE_HOLD, 0.0
+    panel["commanded"][0] = 1.0
+    panel["assigned_heading_rad"][0] = slots.track.heading_rad[0] + np.deg2rad(degrees)
+    return slots.replace(panel=panel)
+
+
+def test_small_turns_are_not_reversed(hour):
+    assert not rollout.turning(turned(hour, 20.0)).any()
+    assert np.rad2deg(rollout.turning(turned(hour, -90.0))[0]) == pytest.approx(-90.0, abs=1e-3)
+
+
+def test_a_reversed_turn_stays_reversed(hour):
+    window, slots = Window.of(hour, 2), turned(hour, 90.0)
+    first = rollout.reverse(slots, window).panel["assigned_heading_rad"][0]
+    window.course.append({})
+    later = rollout.reverse(slots.replace(panel=slots.panel | {}), window).panel["assigned_heading_rad"][0]
+    assert np.rad2deg(first - slots.track.heading_rad[0]) == pytest.approx(-90.0, abs=1e-3)
+    assert later == first
+
+
+@dataclasses.dataclass
+class PerfectEyes:
+    """A reader that says what was recorded."""
+
+    hour: hours.Hour
+    t: int
+
+    def read(self, pictures):
+        assert pictures.shape == (1, 512, 512, 3)
+        return jax.tree.map(lambda x: x[None], as_recorded(self.hour, self.t))
+
+
+def test_the_scene_that_is_seen_has_the_pictures_places_and_the_given_rest(hour):
+    ids = hour.column("id")[3].astype(int)
+    empty = tr.empty(tr.Traffic, (len(ids),), np)
+    given = empty.replace(
+        valid=ids >= 0, id=ids, phase=hour.column("phase")[3].astype(int), assigned_speed_kt=ids * 1.0
+    )
+    names = [row.tobytes().rstrip(b"\0").decode() for row in hour.callsigns[3]]
+    spelled = {int(i): name for i, name in zip(ids, names, strict=True) if i >= 0}
+    scene = tr.Scene(given, None, None, None, None, None)
+    sight = Sight(PerfectEyes(hour, 3), hour.px_per_nm, hour.palette)
+    seen = sight(scene, spelled, hour.pictures[3]).traffic
+    here = np.flatnonzero(hour.in_view[3])
+    assert len(here) > 4
+    assert seen.x_nm[here] == pytest.approx(hour.column("x_nm")[3, here], abs=1e-4)
+    assert seen.y_nm[here] == pytest.approx(hour.column("y_nm")[3, here], abs=1e-4)
+    assert (seen.altitude_ft[here] == np.round(hour.column("altitude_ft")[3, here], -2)).all()
+    assert (seen.assigned_speed_kt == given.assigned_speed_kt).all()
+    assert (given.x_nm == 0).all()
