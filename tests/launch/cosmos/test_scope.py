@@ -79,7 +79,8 @@ def test_all_stages_and_the_judge(hour, tmp_path, capsys):
     with pytest.raises(ScopeError, match="another palette"):
         coder.check(hour)
     assert Pixels.load(run / "model", coder).config.side == 32
-    judged = ["--out", f"{tmp_path}/judged", "--pictures", "4", "--windows", "1", "--batch", "1", "--sampler-steps", "1"]
+    few = ["--pictures", "4", "--windows", "1", "--batch", "1", "--sampler-steps", "1"]
+    judged = ["--out", f"{tmp_path}/judged", *few]
     hours_of_six = dataclasses.replace(small, seed=600_000)
     hours.save(tmp_path / "test" / "kabq-600000.npz", hours_of_six)
     scope_judge.main(["--run", str(run), "--data", f"{tmp_path}/test", *judged])

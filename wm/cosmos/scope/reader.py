@@ -28,6 +28,7 @@ from wm.cosmos.scope.coder import Residual, shown, to_patches
 from wm.cosmos.scope.commands import Track
 from wm.cosmos.scope.crops import Crops
 from wm.cosmos.scope.hours import INTERVAL_S
+from wm.cosmos.training import flow
 
 CELL = 4  # pixels along the side of a finder's cell
 WINDOW = 64  # pixels along the side of what the block reader sees
@@ -121,10 +122,10 @@ def objective(model: Reader, palette, degrade: Degrade) -> Callable:
 
     def losses(variables, crops: Crops, keys: jax.Array, mean_variables):
         del mean_variables
-        key, tilt_key = jax.vmap(lambda k: jax.random.split(k), out_axes=1)(keys)
-        pictures = degrade(shown(crops.indices, palette), key)
+        keys, tilt_keys = flow.split_keys(keys)
+        pictures = degrade(shown(crops.indices, palette), keys)
         cells = model.apply(variables, pictures, method="finds")
-        tilt = jax.vmap(lambda k: jax.random.uniform(k, (2,), minval=-TILT_PX, maxval=TILT_PX))(tilt_key)
+        tilt = jax.vmap(lambda k: jax.random.uniform(k, (2,), minval=-TILT_PX, maxval=TILT_PX))(tilt_keys)
         windows = windows_at(pictures, (crops.places[:, 0] + tilt)[:, None])[:, 0]
         read = model.apply(variables, windows, method="blocks")
         loss, metrics = _reading_loss(read, crops)
