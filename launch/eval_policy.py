@@ -14,6 +14,8 @@ import dataclasses
 import signal
 import sys
 
+import numpy as np
+
 from collect.browser import GameError
 from collect.dataset import SEEDS
 from configs import cli
@@ -78,6 +80,26 @@ def place_of(config: EvaluationConfig) -> str:
     return "_".join(parts)
 
 
+def less_often(config: EvaluationConfig, world: World, chosen: list[Player]) -> dict[str, records.Figure]:
+    """Points an hour of each policy that acts once in `every` decisions less those where it acts in all.
+
+    Of the hours that the cache has both of; nothing where it has none.
+    """
+    figures, often = {}, dataclasses.replace(config, every=1, eyes=None)
+    for player in chosen if config.every > 1 else ():
+        pairs = [
+            [episodes.read(world.path(each, player, seed)) for each in (config, often)]
+            for seed in seeds_of(config)
+        ]
+        whole = [pair for pair in pairs if all(episode and "return" in episode for episode in pair)]
+        points = [[episode["return"]["total"] for episode in pair] for pair in whole]
+        if points:
+            rows = np.asarray(points)
+            name = f"{player.name}_{place_of(config)}_minus_every_5_s"
+            figures[name] = records.bootstrap(rows[:, 0] - rows[:, 1], "points", seed=0)
+    return figures
+
+
 def evaluate(config: EvaluationConfig) -> dict:
     """Play what is missing and write the report; returns what results.json holds.
 
@@ -93,12 +115,14 @@ def evaluate(config: EvaluationConfig) -> dict:
             if all("fault" in episode for episode in found.values()):
                 seed, episode = next(iter(found.items()))
                 raise EvaluationError(f"the game fails with every seed of {name}; {seed}: {episode['fault']}")
-    return report(config, boards)
+    return report(config, boards, {k: v for place in places for k, v in less_often(config, place, chosen).items()})
 
 
-def report(config: EvaluationConfig, boards: dict[str, scoreboard.Board]) -> dict:
-    """Figures, table, picture and record of finished episodes."""
-    figures, found = {}, scoreboard.all_figures(boards)
+def report(
+    config: EvaluationConfig, boards: dict[str, scoreboard.Board], further: dict[str, records.Figure]
+) -> dict:
+    """Figures, those given among them, table, picture and record of finished episodes."""
+    figures, found = dict(further), scoreboard.all_figures(boards)
     for world, policies in found.items():
         for policy, own in policies.items():
             figures |= scoreboard.record_names(own, world, policy, place_of(config))

@@ -27,7 +27,7 @@ from wm.cosmos.scope.rollout import Scope, Window
 from wm.cosmos.scope.stored import Coder, Eyes, Pixels
 from wm.store.checkpoints import CheckpointError
 
-LOST_NM = 10.0  # the error of an aircraft that was not found in two pictures
+LOST_NM = 10.0  # the error of an aircraft that was not found in two pictures, or in none so far
 FOUND_PX = 4.0  # a blip within so much of an aircraft is its own
 TRUSTED_NM = 1.0
 SHOWN = 4  # windows in drawn.png
@@ -248,6 +248,11 @@ def ratio(rows: np.ndarray) -> float:
     return rows[:, 0].sum() / max(rows[:, 1].sum(), 1e-9)
 
 
+def lost(missed: int, count: int) -> bool:
+    """Whether an aircraft that was not found in the last `missed` of `count` drawn pictures is lost."""
+    return missed > 1 or missed >= count
+
+
 def errors(windows: list[Window], count: int) -> tuple[list[float], ...]:
     """Of commanded aircraft `count` pictures after the given ones: position (nm) and altitude (ft) of the
     drawn, then position (nm) of the last picture and of straight flight.
@@ -260,7 +265,8 @@ def errors(windows: list[Window], count: int) -> tuple[list[float], ...]:
         for key in set(begin) & set(end) & set(ahead) & rollout.commanded(hour, t, t + count):
             true, true_ft = end[key]
             seen = course[key]
-            off = LOST_NM if seen.missed > 1 else np.linalg.norm(seen.place - true) / hour.px_per_nm
+            off = np.linalg.norm(seen.place - true) / hour.px_per_nm
+            off = LOST_NM if lost(seen.missed, count) else off
             place.append(min(LOST_NM, off))
             altitude.append(abs(seen.altitude_ft - true_ft))
             still.append(np.linalg.norm(begin[key][0] - true) / hour.px_per_nm)
@@ -285,8 +291,8 @@ def astray(windows: list[Window], count: int) -> list[tuple[int, int]]:
     found = []
     for window in windows:
         true, course = rollout.true_place(window.hour, window.start + count), window.course[count - 1]
-        lost = sum(key not in course or course[key].missed > 1 for key in true)
-        found.append((lost + window.stray[count - 1], len(true)))
+        gone = sum(key not in course or lost(course[key].missed, count) for key in true)
+        found.append((gone + window.stray[count - 1], len(true)))
     return found
 
 

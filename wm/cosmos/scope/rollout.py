@@ -19,7 +19,7 @@ from wm.cosmos.scope import commands, model
 from wm.cosmos.scope.coder import shown
 from wm.cosmos.scope.commands import Slots
 from wm.cosmos.scope.crops import letters
-from wm.cosmos.scope.hours import CALLSIGN, Hour, drawn
+from wm.cosmos.scope.hours import BLIP_PX, CALLSIGN, Hour, drawn
 from wm.cosmos.scope.reader import Blips, Tracks
 from wm.cosmos.scope.stored import Coder, Eyes, Pixels, compute_dtype
 from wm.sector import traffic as tr
@@ -200,8 +200,8 @@ def commanded(hour: Hour, first: int, end: int) -> set[int]:
 class Sight:
     """The traffic of one episode of the real game as its pictures show it.
 
-    Places, altitudes, headings and speeds of the aircraft in view come from pictures alone. The rest of the
-    scene, which no screen shows, is left as it is given.
+    Places, altitudes, headings and speeds of the aircraft in view come from pictures alone; who was not found
+    in any is left out. The rest of the scene, which no screen shows, is left as it is given.
     """
 
     eyes: Eyes
@@ -221,7 +221,12 @@ class Sight:
         self.tracks.see(blips)
         for key in set(there) - set(self.tracks.aircraft):
             self.tracks.recognise(key, spelled(callsigns[key]), blips)
-        columns = {name: np.array(getattr(traffic, name)) for name in SHOWN_COLUMNS}
+        columns = {name: np.array(getattr(traffic, name)) for name in (*SHOWN_COLUMNS, "valid")}
+        reach_nm = (self.tracks.side / 2 - BLIP_PX) / self.px_per_nm
+        for key in set(there) - set(self.tracks.aircraft):
+            row = there[key]
+            inside = max(abs(traffic.x_nm[row]), abs(traffic.y_nm[row])) <= reach_nm
+            columns["valid"][row] = not inside
         for key, one in self.tracks.aircraft.items():
             x, y = (one.place - self.tracks.side / 2) / self.px_per_nm
             indicated = one.speed_kt / (1.0 + commands.TRUE_AIRSPEED_PER_FT * one.altitude_ft)

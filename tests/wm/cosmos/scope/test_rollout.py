@@ -101,27 +101,43 @@ class PerfectEyes:
 
     hour: hours.Hour
     t: int
+    without: int | None = None
 
     def read(self, pictures):
         assert pictures.shape == (1, 512, 512, 3)
-        return jax.tree.map(lambda x: x[None], as_recorded(self.hour, self.t))
+        return jax.tree.map(lambda x: x[None], as_recorded(self.hour, self.t, self.without))
+
+
+def scene_and_names(hour) -> tuple[tr.Scene, dict[int, str]]:
+    """The aircraft of picture 3 of which the game says all but where they are, and their callsigns."""
+    ids = hour.column("id")[3].astype(int)
+    outside = ~hour.in_view[3]
+    given = tr.empty(tr.Traffic, (len(ids),), np).replace(
+        valid=ids >= 0, id=ids, phase=hour.column("phase")[3].astype(int), assigned_speed_kt=ids * 1.0,
+        x_nm=hour.column("x_nm")[3] * outside, y_nm=hour.column("y_nm")[3] * outside,
+    )  # fmt: skip
+    names = [row.tobytes().rstrip(b"\0").decode() for row in hour.callsigns[3]]
+    return tr.Scene(given, None, None, None, None, None), dict(zip(ids.tolist(), names, strict=True))
+
+
+def test_who_is_in_view_and_not_found_is_left_out(hour):
+    scene, names = scene_and_names(hour)
+    lost = next(iter(rollout.true_place(hour, 3)))
+    sight = Sight(PerfectEyes(hour, 3, without=lost), hour.px_per_nm, hour.palette)
+    seen = sight(scene, names, hour.pictures[3]).traffic
+    gone = np.flatnonzero(scene.traffic.valid & ~seen.valid)
+    assert scene.traffic.id[gone].tolist() == [lost]
 
 
 def test_the_scene_that_is_seen_has_the_pictures_places_and_the_given_rest(hour):
-    ids = hour.column("id")[3].astype(int)
-    empty = tr.empty(tr.Traffic, (len(ids),), np)
-    given = empty.replace(
-        valid=ids >= 0, id=ids, phase=hour.column("phase")[3].astype(int), assigned_speed_kt=ids * 1.0
-    )
-    names = [row.tobytes().rstrip(b"\0").decode() for row in hour.callsigns[3]]
-    spelled = {int(i): name for i, name in zip(ids, names, strict=True) if i >= 0}
-    scene = tr.Scene(given, None, None, None, None, None)
+    scene, names = scene_and_names(hour)
+    given = scene.traffic
     sight = Sight(PerfectEyes(hour, 3), hour.px_per_nm, hour.palette)
-    seen = sight(scene, spelled, hour.pictures[3]).traffic
+    seen = sight(scene, names, hour.pictures[3]).traffic
     here = np.flatnonzero(hour.in_view[3])
     assert len(here) > 4
     assert seen.x_nm[here] == pytest.approx(hour.column("x_nm")[3, here], abs=1e-4)
     assert seen.y_nm[here] == pytest.approx(hour.column("y_nm")[3, here], abs=1e-4)
     assert (seen.altitude_ft[here] == np.round(hour.column("altitude_ft")[3, here], -2)).all()
     assert (seen.assigned_speed_kt == given.assigned_speed_kt).all()
-    assert (given.x_nm == 0).all()
+    assert (given.x_nm[here] == 0).all()
