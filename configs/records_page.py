@@ -326,6 +326,35 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         every="parity_max_abs_",
     ),
     FigureTable(
+        "Cosmos: pictures of openScope",
+        "Real KABQ pictures of 512 pixels, test seeds, 15 s apart. Autoencoder and reader learned a minute "
+        "each, from 31 hours; the pixel model for two minutes, in which it learned neither text nor blips "
+        "nor to heed commands: in its windows no aircraft is found after the first picture, and each counts "
+        "10 nm. Callsigns that the reader never saw are read less well than those it learned from.",
+        (
+            ("expert acting every 15 s less every 5 s (points)", "expert_kabq_every_15_s_minus_every_5_s"),
+            ("clear digits right after the autoencoder", "vae_digits"),
+            ("blips moved by it (px)", "vae_px"),
+            ("reader: aircraft in view that are found", "reader_recall"),
+            ("... blips of nobody's (per picture)", "reader_false"),
+            ("... position error (px)", "reader_px"),
+            ("... clear digits right", "reader_digits"),
+            ("... altitudes within 100 ft, hidden ones included", "reader_altitude"),
+            ("... heading error (degrees)", "reader_heading"),
+            ("... clear callsigns right", "reader_callsigns"),
+            ("drawn windows: position error after 60 s (nm)", "position_60s"),
+            ("... of the last picture", "last_picture_60s"),
+            ("... at constant velocity", "constant_velocity_60s"),
+            ("... lost and invented after 60 s, per aircraft", "lost_60s"),
+            ("... clear numbers that can be read after 60 s", "digits_60s"),
+            ("... position error after 300 s (nm)", "position_300s"),
+            ("... of the last picture", "last_picture_300s"),
+            ("... at constant velocity", "constant_velocity_300s"),
+            ("... lost and invented after 300 s, per aircraft", "lost_300s"),
+            ("... reversed turns that are obeyed", "reversed_obeyed"),
+        ),
+    ),
+    FigureTable(
         "Cosmos: a small model from scratch on moving shapes",
         "Unseen clips, pictures of 64 pixels. Position errors are those of a shape that obeys the actions "
         "(px). Solidity is the share of its proper area that a shape which nobody commands keeps.",

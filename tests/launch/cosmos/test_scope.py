@@ -32,7 +32,7 @@ def drawn(hour, off_px=(0.0, 0.0), missed=0, off_ft=0.0) -> Window:
         course = {}
         for key, (place, altitude) in true_place(hour, t).items():
             where = (place + off_px, np.zeros(2), altitude + off_ft)
-            course[key] = Aircraft(np.zeros(8, int), *where, 0.0, 0.0, missed)
+            course[key] = Aircraft(np.zeros(8, int), *where, 0.0, 0.0, missed=missed)
         window.course.append(course)
         window.stray.append(1)
     return window

@@ -232,7 +232,11 @@ def _first_of_its_place(places: jax.Array) -> jax.Array:
 GATE_PX = 24.0  # half of what the fastest aircraft fly in an interval, and more than any turn takes away
 LETTER_PX = 8.0  # what a callsign that is improbable by a factor e in every letter costs
 UNREADABLE = 4.0  # the most that a letter costs, in powers of e
+RECOGNISED = 1.2  # mean improbability of a letter, in powers of e, up to which a callsign is somebody's
 READABLE = 0.5  # probability from which on digits are believed
+HIDDEN_SURE = 0.3  # the same for digits alone where something is drawn over them
+PLAUSIBLE_FT = 600.0  # how far such an altitude may be from the expected one
+MOST_CLIMB_FT = 1000.0  # in an interval
 SMOOTH = 0.5  # of the newest displacement in the velocity
 
 
@@ -246,6 +250,7 @@ class Aircraft:
     altitude_ft: float
     speed_kt: float  # over ground
     heading_rad: float
+    climb_ft: float = 0.0  # an interval, between the last two pictures that could be read
     missed: int = 0
     readable: bool = False  # its numbers, in the last picture
 
@@ -268,11 +273,11 @@ class Tracks:
         self.aircraft[key] = Aircraft(callsign, place, velocity, *numbers)
 
     def recognise(self, key: int, callsign: np.ndarray, blips: Blips) -> None:
-        """Take in an aircraft where a blip of nobody's has its callsign [8]; none may."""
+        """Take in an aircraft where a blip of nobody's has its callsign [8], but for a letter or two."""
         free = [i for i in np.flatnonzero(blips.found) if i not in self.taken]
-        right = [blips.callsign[i][np.arange(len(callsign)), callsign].min() for i in free]
-        if free and max(right) > READABLE:
-            index = free[int(np.argmax(right))]
+        differs = [_differs(blips.callsign[i], callsign) for i in free]
+        if free and min(differs) < RECOGNISED:
+            index = free[int(np.argmin(differs))]
             numbers = (float(x[index]) for x in (blips.altitude_ft, blips.speed_kt, blips.heading_rad))
             place = np.asarray(blips.place[index], np.float64)
             heading = float(blips.heading_rad[index])
@@ -300,7 +305,9 @@ class Tracks:
                 self.aircraft[key] = _seen(self.aircraft[key], blips, pairs[key])
             else:
                 old = self.aircraft[key]
-                self.aircraft[key] = replace(old, place=expected[key], missed=old.missed + 1, readable=False)
+                altitude = old.altitude_ft + old.climb_ft
+                lost = {"missed": old.missed + 1, "readable": False}
+                self.aircraft[key] = replace(old, place=expected[key], altitude_ft=altitude, **lost)
         self.taken = set(pairs.values())
         return len(found) - len(pairs)
 
@@ -308,8 +315,7 @@ class Tracks:
         """Of each found blip (n,): pixels from where it is expected, and by how much the callsign differs."""
         distance = np.linalg.norm(blips.place[found] - place, axis=-1)
         callsign = self.aircraft[key].callsign
-        letters = blips.callsign[found][:, np.arange(len(callsign)), callsign]
-        differs = np.minimum(-np.log(np.maximum(letters, 1e-9)), UNREADABLE).mean(-1)
+        differs = _differs(blips.callsign[found], callsign)
         far = distance > GATE_PX
         return distance + LETTER_PX * differs * blips.clear[found, 0] + np.where(far, 1e3, 0.0)
 
@@ -326,18 +332,34 @@ class Tracks:
         return Track(*np.asarray(rows, np.float32).T)
 
 
+def _differs(probabilities: np.ndarray, callsign: np.ndarray) -> np.ndarray:
+    """Of letters read (..., 8, 37) and a callsign [8]: mean improbability (...), in powers of e."""
+    letters = probabilities[..., np.arange(len(callsign)), callsign]
+    return np.minimum(-np.log(np.maximum(letters, 1e-9)), UNREADABLE).mean(-1)
+
+
 def _seen(old: Aircraft, blips: Blips, index: int) -> Aircraft:
-    """An aircraft after a picture in which that blip is its own."""
+    """An aircraft after a picture in which that blip is its own.
+
+    Numbers that something else is drawn over are believed where they are near what is expected.
+    """
     place = np.asarray(blips.place[index], np.float64)
     displacement = (place - old.place) / (1 + old.missed)
-    readable = blips.altitude_p[index] > READABLE
+    expected, shown = old.altitude_ft + old.climb_ft, float(blips.altitude_ft[index])
+    readable = bool(blips.altitude_p[index] > READABLE)
+    sure = blips.altitude_p[index] > HIDDEN_SURE * blips.clear[index, 1]
+    near = min(abs(shown - expected), abs(shown - old.altitude_ft)) <= PLAUSIBLE_FT
+    altitude, climb = expected, old.climb_ft
+    if readable or (sure and near):
+        altitude, climb = shown, float(np.clip(shown - old.altitude_ft, -MOST_CLIMB_FT, MOST_CLIMB_FT))
     return replace(
         old,
         place=place,
         velocity=SMOOTH * displacement + (1 - SMOOTH) * old.velocity if old.missed else displacement,
-        altitude_ft=float(blips.altitude_ft[index]) if readable else old.altitude_ft,
+        altitude_ft=altitude,
+        climb_ft=climb,
         speed_kt=float(blips.speed_kt[index]) if readable else old.speed_kt,
         heading_rad=float(blips.heading_rad[index]),
         missed=0,
-        readable=bool(readable),
+        readable=readable,
     )

@@ -70,6 +70,32 @@ def test_unreadable_numbers_are_not_taken():
     assert tracks.aircraft[1].missed == 0
 
 
+def test_hidden_numbers_are_taken_where_they_are_plausible():
+    tracks = followed()
+    hidden = blips((1, (263, 256), 8600), (2, (263, 263), 3000))
+    hidden = hidden.replace(altitude_p=np.full(2, 0.1), clear=np.full((2, 2), 0.15))
+    tracks.see(hidden)
+    assert [tracks.aircraft[key].altitude_ft for key in (1, 2)] == [8600.0, 9000.0]
+    assert not tracks.aircraft[1].readable
+
+
+def test_a_hidden_aircraft_goes_on_descending():
+    tracks = followed()
+    tracks.see(blips((1, (263, 256), 8700), (2, (263, 263), 9000)))
+    tracks.see(blips((2, (270, 263), 9000)))
+    assert [tracks.aircraft[key].altitude_ft for key in (1, 2)] == [8400.0, 9000.0]
+
+
+def test_a_new_aircraft_is_recognised_by_its_callsign():
+    tracks = Tracks(7.0, 512)
+    seen = blips((2, (100, 100), 7000), (1, (300, 200), 5000))
+    tracks.see(seen)
+    tracks.recognise(1, callsign(1), seen)
+    assert tracks.aircraft[1].place.tolist() == [300.0, 200.0]
+    tracks.recognise(7, crops.letters(np.frombuffer(b"UAL999\0\0", np.uint8)), seen)
+    assert set(tracks.aircraft) == {1}
+
+
 def test_a_blip_far_from_everyone_is_nobodys():
     tracks = followed()
     assert tracks.see(blips((1, (263, 256), 9000), (2, (400, 100), 9000))) == 1
