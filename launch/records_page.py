@@ -1,4 +1,4 @@
-"""Write every recorded figure into launch/records/README.md, and the tables of README and cards.
+"""Write every recorded figure into launch/records/README.md, and those that README, cards and notebook show.
 
     python -m launch.records_page
 
@@ -6,6 +6,8 @@ Run it after a command has written figures with --record. configs/records_page.p
 under which words; a figure that it doesn't name stands in the last table. Takes a second on any machine.
 """
 
+import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ HEADING = ("measured", "result", "95 % interval", "n")
 ASSURANCE = ("claim", "evidence (95 % interval)", "record")
 REPOSITORY = Path(__file__).parents[1]
 GUIDES = REPOSITORY / "launch" / "guides"
+NOTEBOOK = REPOSITORY / "launch" / "notebooks" / "07_cosmos_world_model_demo.ipynb"
 INTRODUCTION = """# Every recorded figure
 
 `python -m launch.records_page` wrote this page from the JSON files beside it; a test compares the two. Behind
@@ -32,7 +35,8 @@ measured once has an interval of no width.
 
 @dataclass(frozen=True)
 class Arguments:
-    """Write launch/records/README.md, the README's table and the cards' from the records; no options."""
+    """Write launch/records/README.md, the README's table, the cards' and the notebook's kept figures from the
+    records; no options."""
 
 
 class Book:
@@ -177,6 +181,22 @@ def page(book: Book) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kept_figures(notebook: str) -> str:
+    """A notebook's text with the records' figures in the outputs that its cell `stored` has printed."""
+    content, record = json.loads(notebook), ""
+    for cell in content["cells"]:
+        for output in cell.get("outputs", ()):
+            for i, line in enumerate(output.get("text", ())):
+                if named := re.match(r"From launch/records/(\w+)\.json", line):
+                    record = named[1]
+                elif row := re.match(r"  (\w+) +\S+  \(.*n = \d+(\n?)$", line):
+                    f = records.figure_of(records.read(record), row[1], record)
+                    value, low, high = (f"{x:,.6g}" for x in (f.value, f.low, f.high))
+                    said = f"  {row[1]:42s} {value:>12s}  ({low} to {high}) {f.unit}, n = {f.n}{row[2]}"
+                    output["text"][i] = said
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write all of them."""
     cli.parse(Arguments, argv)
@@ -186,9 +206,10 @@ def main(argv: list[str] | None = None) -> None:
         written = page(Book())
         cards = {GUIDES / f"{name}.md": assurance(Book(), rows) for name, rows in CARDS.items()}
         carded = {path: with_table(path.read_text("utf-8"), rows, ASSURANCE) for path, rows in cards.items()}
-        for path, new in {readme: text, records_readme: written, **carded}.items():
+        kept = kept_figures(NOTEBOOK.read_text(encoding="utf-8"))
+        for path, new in {readme: text, records_readme: written, NOTEBOOK: kept, **carded}.items():
             path.write_text(new, encoding="utf-8")
-    print(f"wrote the tables of {readme} and of the cards in {GUIDES}, and {records_readme}")
+    print(f"wrote the tables of {readme} and of the cards in {GUIDES}, {records_readme} and {NOTEBOOK.name}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 
+from launch import records_page
 from launch.shared import records
 from tests.launch.shared import event_files
 
@@ -44,19 +45,12 @@ def test_cells_are_short_and_keep_what_they_printed():
 
 
 def test_kept_figures_are_those_of_the_records():
-    kept = "".join(
-        "".join(output["text"]) for cell in CELLS for output in cell.get("outputs", ()) if "text" in output
-    )
-    name = ""
-    found = 0
-    for line in kept.splitlines():
-        if named := re.match(r"From launch/records/(\w+)\.json", line):
-            name = named[1]
-        elif row := re.match(r"  (\w+) +(\S+)  \(", line):
-            figure = records.figure_of(records.read(name), row[1], name)
-            assert row[2] == f"{figure.value:,.6g}", row[1]
-            found += 1
-    assert found > 20
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert records_page.kept_figures(text) == text
+    rows = re.findall(r'"  (\w+) +([-\d.,e]+)  \(', text)
+    assert len(rows) > 20
+    record = records.read("fidelity")
+    assert dict(rows)["hour_gap_kabq_noop"] == f"{record['figures']['hour_gap_kabq_noop']['value']:,.6g}"
 
 
 @pytest.mark.slow

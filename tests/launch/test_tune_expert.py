@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,10 +12,19 @@ from launch import tune_expert
 from launch.shared import players
 from rl.arrivals import ExpertParams
 
-SMALL = [
-    "--airport", "kabq", "--minutes", "1", "--generations", "1", "--hours", "1", "--judged-hours", "1",
-    "--pairs", str(len(tune_expert.NAMES)),
-]  # fmt: skip
+P = len(tune_expert.NAMES)
+BEST = np.linspace(-0.4, 0.4, P)  # logarithms of the prices at the top of the hill
+
+
+class Hill:
+    """Hours whose return is known: it falls with the square of the distance from BEST."""
+
+    devices, decisions = 1, 12
+
+    def play(self, candidates, keys, on_step):
+        luck = jax.vmap(jax.random.uniform)(keys)  # an hour's, the same for all candidates
+        height = -100.0 * np.square(candidates - BEST).sum(-1)[:, None] + 10.0 * np.asarray(luck)
+        return {"score": height, "overflow": np.zeros_like(height)}
 
 
 def test_no_change_of_logarithms_leaves_the_expert_s_prices():
@@ -28,21 +38,47 @@ def test_no_change_of_logarithms_leaves_the_expert_s_prices():
 
 
 @pytest.mark.slow
-def test_a_search_ends_in_a_policy_and_is_not_played_twice(tmp_path, capsys):
+def test_equal_candidates_have_equal_hours_and_others_other_ones(tmp_path):
+    hours = tune_expert.Hours.of(ExpertTuning(out=tmp_path, airport="kabq", minutes=2, devices=1))
+    candidates, steps = np.zeros((3, P)), []
+    candidates[2, tune_expert.NAMES.index("command")] = 5.0  # a command costs 59 points: none is given
+    points = hours.play(candidates, jax.random.split(jax.random.key(0), 1), steps.append)
+    assert set(points) == {"score", "loss", "stranded", "overflow"}
+    assert all(term.shape == (3, 1) for term in points.values())
+    assert sum(steps) == 3 * 2 * 12
+    assert all(term[0] == term[1] for term in points.values())
+
+
+def test_a_search_climbs_is_kept_and_ends_in_a_policy(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune_expert.Hours, "of", lambda config: Hill())
     out = tmp_path / "tuned"
-    tune_expert.main(["--out", str(out), *SMALL])
-    (line,) = (out / tune_expert.GENERATIONS).read_text().splitlines()
-    assert np.linalg.norm(json.loads(line)["next"]) in (0.0, pytest.approx(ExpertTuning(out=out).step))
+    asked = ["--out", str(out), "--pairs", str(P), "--hours", "2", "--judged-hours", "2", "--step", "0.2"]
+    tune_expert.main([*asked, "--generations", "6"])
     results = json.loads((out / "results.json").read_text())
-    assert len(results["judged"]["return"]) == 2
     assert results["judged"]["gain"][0] == 0.0
+    assert results["chosen"] == np.argmax(results["judged"]["return"]) > 3
+    away = np.linalg.norm(np.log(np.asarray(list(results["prices"].values())) / tune_expert.START) - BEST)
+    assert away < 0.2 < np.linalg.norm(BEST)
     player = players.make(str(out), 32)
     assert player.name == players.TUNED
     assert player.params.spacing_s == results["prices"]["spacing_s"]
+
+    lines = (out / tune_expert.GENERATIONS).read_text()
+    tune_expert.main([*asked, "--generations", "6"])  # has nothing left to play
+    assert (out / tune_expert.GENERATIONS).read_text() == lines
     with pytest.raises(SystemExit):
-        tune_expert.main(["--out", str(out), *SMALL, "--spread", "0.1"])
+        tune_expert.main([*asked, "--spread", "0.1"])
     assert "choose another --out" in capsys.readouterr().err
-    assert (out / tune_expert.GENERATIONS).read_text().splitlines() == [line]
+
+
+def test_a_search_that_was_cut_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_expert.Hours, "of", lambda config: Hill())
+    whole, cut = (ExpertTuning(out=tmp_path / n, generations=3, pairs=P, hours=1) for n in ("whole", "cut"))
+    expected = tune_expert.tune(whole)
+    first = (whole.out / tune_expert.GENERATIONS).read_text().splitlines(keepends=True)[0]
+    cut.out.mkdir()
+    (cut.out / tune_expert.GENERATIONS).write_text(first)
+    assert tune_expert.tune(cut) == expected
 
 
 def test_fewer_pairs_than_prices_are_refused(tmp_path, capsys):

@@ -37,6 +37,8 @@ def counted(hour):
 class RecordedGame:
     """What episodes.play asks of OpenScopeEnv, answered from a recorded hour."""
 
+    look = None
+
     def __init__(self, hour):
         self.hour, self.airport = hour, padded_airport(hour.static, hour.routes)
         self.terms, self.metrics = counted(hour)
