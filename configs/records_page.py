@@ -332,7 +332,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         "nor to heed commands: in its windows no aircraft is found after the first picture, and each counts "
         "10 nm. Callsigns that the reader never saw are read less well than those it learned from.",
         (
-            ("expert acting every 15 s less every 5 s (points)", "expert_kabq_every_15_s_minus_every_5_s"),
+            ("expert acting every 15 s less every 5 s (points)", "every_15s_minus_5s"),
             ("clear digits right after the autoencoder", "vae_digits"),
             ("blips moved by it (px)", "vae_px"),
             ("reader: aircraft in view that are found", "reader_recall"),

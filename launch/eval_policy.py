@@ -95,7 +95,9 @@ def less_often(config: EvaluationConfig, world: World, chosen: list[Player]) -> 
         points = [[episode["return"]["total"] for episode in pair] for pair in whole]
         if points:
             rows = np.asarray(points)
-            name = f"{player.name}_{place_of(config)}_minus_every_5_s"
+            whose = f"{player.name}_{place_of(dataclasses.replace(config, every=1))}"
+            name = f"every_{config.every * STEP_S:.0f}s_minus_{STEP_S:.0f}s"
+            name += "" if whose == "expert_kabq" else f"_{whose}"
             figures[name] = records.bootstrap(rows[:, 0] - rows[:, 1], "points", seed=0)
     return figures
 
