@@ -38,14 +38,13 @@ def test_no_change_of_logarithms_leaves_the_expert_s_prices():
 
 
 @pytest.mark.slow
-def test_equal_candidates_have_equal_hours_and_others_other_ones(tmp_path):
-    hours = tune_expert.Hours.of(ExpertTuning(out=tmp_path, airport="kabq", minutes=2, devices=1))
-    candidates, steps = np.zeros((3, P)), []
-    candidates[2, tune_expert.NAMES.index("command")] = 5.0  # a command costs 59 points: none is given
-    points = hours.play(candidates, jax.random.split(jax.random.key(0), 1), steps.append)
+def test_equal_candidates_have_equal_hours(tmp_path):
+    hours = tune_expert.Hours.of(ExpertTuning(out=tmp_path, airport="kabq", minutes=1, devices=1))
+    steps = []
+    points = hours.play(np.zeros((2, P)), jax.random.split(jax.random.key(0), 1), steps.append)
     assert set(points) == {"score", "loss", "stranded", "overflow"}
-    assert all(term.shape == (3, 1) for term in points.values())
-    assert sum(steps) == 3 * 2 * 12
+    assert all(term.shape == (2, 1) for term in points.values())
+    assert sum(steps) == 2 * 12
     assert all(term[0] == term[1] for term in points.values())
 
 
