@@ -32,7 +32,7 @@ OUTPUTS = (
 
 
 # How much likelier the expert's choice is to begin with (nats), and how far other choices follow what they
-# save: an advised controller plays something else in about one decision of thirty.
+# save: an untrained advised controller plays something else in one or two decisions of a hundred.
 TRUST = 6.0
 PER_POINT = 0.5  # nats
 SPAN = 10.0  # points; what is worse by more is all the same
