@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 
+from wm.cosmos.networks.dit import unpatchify
 from wm.cosmos.networks.vae import ChannelNorm, Conv, pointwise
 from wm.cosmos.scope.hours import ScopeError
 
@@ -101,8 +102,7 @@ def to_patches(pictures: jax.Array, side: int) -> jax.Array:
 def from_patches(x: jax.Array, side: int) -> jax.Array:
     """Inverse of `to_patches`."""
     batch, rows, columns, numbers = x.shape
-    x = x.reshape(batch, rows, columns, side, side, numbers // side**2).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, rows * side, columns * side, -1)
+    return unpatchify(side, x.reshape(batch, 1, rows * columns, numbers), rows, columns)[:, 0]
 
 
 def shown(indices: jax.Array, palette: jax.Array) -> jax.Array:
