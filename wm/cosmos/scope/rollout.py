@@ -211,8 +211,8 @@ class Sight:
 
     def __call__(self, scene: tr.Scene, callsigns: Mapping[int, str], picture: np.ndarray) -> tr.Scene:
         """The scene [N] seen in a picture [H, W] of palette indices."""
-        seen = self.eyes.read(np.asarray(shown(picture[None], self.palette)))
-        blips = jax.tree.map(lambda x: x[0], seen)
+        seen = self.eyes.seen(shown(picture[None], self.palette))  # `read` would fill up a batch
+        blips = jax.tree.map(lambda x: x[0], jax.device_get(seen))
         if self.tracks is None:
             self.tracks = Tracks(self.px_per_nm, picture.shape[0])
         traffic = scene.traffic

@@ -103,7 +103,7 @@ class PerfectEyes:
     t: int
     without: int | None = None
 
-    def read(self, pictures):
+    def seen(self, pictures):
         assert pictures.shape == (1, 512, 512, 3)
         return jax.tree.map(lambda x: x[None], as_recorded(self.hour, self.t, self.without))
 
