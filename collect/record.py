@@ -119,7 +119,8 @@ def _row(env: OpenScopeEnv, overflow: int, before: dict | None = None) -> dict:
     return row
 
 
-def _noop(env: OpenScopeEnv) -> np.ndarray:
+def noop(env: OpenScopeEnv) -> np.ndarray:
+    """The action int32 [5] that commands nothing."""
     return np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
 
 
@@ -196,7 +197,7 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
     shots = 0 if env.game.view is None else env.game.view.each
     while not truncated:
         before = _row(env, info["overflow"], before)
-        action = np.asarray(player(observation), np.int32) if acts_in(len(steps), job.every) else _noop(env)
+        action = np.asarray(player(observation), np.int32) if acts_in(len(steps), job.every) else noop(env)
         env.pictures = shots if acts_in(len(steps) + 1, job.every) else 0
         try:
             observation, _, _, truncated, info = env.step(action)
@@ -218,7 +219,7 @@ def play(env: OpenScopeEnv, player: Player, job: Job, listener: Listener = Liste
 
 def _last_step(env: OpenScopeEnv, row: dict) -> dict:
     """The step that holds the final observation `row`, and a no-op."""
-    last = _outcome(_noop(env), None, (), {}, False, True)
+    last = _outcome(noop(env), None, (), {}, False, True)
     rest = 0 if env.game.view is None else env.game.view.each - 1
     course = _between((row.get("picture"),) * rest, (row.get("picture_page"),) * rest)
     return {"observation": row, **last, **course}

@@ -24,7 +24,7 @@ from collect import GameError, GameFault
 from collect.dataset import SEEDS, by_column
 from collect.env import OpenScopeEnv, SectorFull
 from collect.pictures import ALTITUDE_PAGE, View, palette, palette_indices
-from collect.record import acts_in
+from collect.record import acts_in, noop
 from collect.server import Server
 from collect.slots import slots_of
 from collect.store import COLLECTOR_VERSION
@@ -262,7 +262,7 @@ def play(
         acts, env.pictures = acts_in(len(steps), every), 0
         if env.look is not None and acts_in(len(steps) + 1, every):
             env.pictures = 1
-        action = player(observation) if acts else np.asarray([len(env.slots), 0, 0, 0, 0], np.int32)
+        action = player(observation) if acts else noop(env)
         named = by_column(action[None], slots_of(env.columns, env.slots)[None])[0]
         addressed = int(env.slots[action[0]]) if action[0] < len(env.slots) else -1
         observation, _, _, truncated, info = env.step(action)
