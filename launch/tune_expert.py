@@ -134,13 +134,13 @@ def record_of(config: ExpertTuning) -> dict:
     return asked | {"checkpoint": model, "start": START.tolist()}
 
 
-def done(config: ExpertTuning) -> list[dict]:
+def done(config: ExpertTuning, asked: dict) -> list[dict]:
     """The generations that an earlier start finished; raises ValueError where it was asked for others."""
     path = config.out / GENERATIONS
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if lines and lines[0]["asked"] != record_of(config):
+    if lines and lines[0]["asked"] != asked:
         raise ValueError(f"{path} is of a run with other options or another model: choose another --out")
     return lines
 
@@ -150,7 +150,7 @@ def centres_of(lines: list[dict]) -> np.ndarray:
     return np.asarray([np.zeros(len(NAMES)), *[line["next"] for line in lines]])
 
 
-def search(config: ExpertTuning, hours: Hours, lines: list[dict]) -> list[dict]:
+def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -> list[dict]:
     """All generations; each is written as soon as it is played."""
     root = jax.random.key(config.seed)
     size = 2 * config.pairs * fitting(config.hours, hours.devices)
@@ -167,7 +167,7 @@ def search(config: ExpertTuning, hours: Hours, lines: list[dict]) -> list[dict]:
             line = {
                 "generation": generation, "return": means.mean(), "best": means.max(),
                 "overflow": points["overflow"].max(), "slope": slope.tolist(),
-                "next": evolution.ascended(centre, slope, config.step).tolist(), "asked": record_of(config),
+                "next": evolution.ascended(centre, slope, config.step).tolist(), "asked": asked,
             }  # fmt: skip
             with (config.out / GENERATIONS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -216,13 +216,14 @@ def tune(config: ExpertTuning) -> dict:
     if config.pairs < len(NAMES):
         raise ValueError(f"pairs is {config.pairs}, must be at least {len(NAMES)}: one for each price")
     config.out.mkdir(parents=True, exist_ok=True)
-    lines = done(config)
+    asked = record_of(config)
+    lines = done(config, asked)
     hours = Hours.of(config)
-    centres = centres_of(search(config, hours, lines))
+    centres = centres_of(search(config, asked, hours, lines))
     judged = judge(config, hours, centres)
     best = int(np.argmax(judged["return"]))
     chosen = {name: float(value) for name, value in zip(NAMES, START * np.exp(centres[best]), strict=True)}
-    write_json(config.out / PRICES, {"airport": config.airport, "prices": chosen, "asked": record_of(config)})
+    write_json(config.out / PRICES, {"airport": config.airport, "prices": chosen, "asked": asked})
     draw(centres, config.out / "prices.png")
     results = {"chosen": best, "prices": chosen, "judged": judged}
     runs.write_results(config.out, results)
