@@ -35,7 +35,7 @@ class ScopeTrain:
     python -m launch.cosmos scope_train --data runs/scope/train --out runs/scope/run
 
     One GPU. What a stage left in --out is not made again: the same command goes on with the next. A stage
-    that was cut off begins anew.
+    that was cut off goes on where it was last saved, about every two minutes and at SIGTERM or Ctrl-C.
     """
 
     data: Path
@@ -57,6 +57,8 @@ class ScopeTrain:
     coder_batch: int = 64
     reader_batch: int = 128
     batch: int = 32
+    commands: Literal["structured", "overlay"] = "structured"
+    """How the model is told what aircraft shall do: numbers of each, or drawn on the last given picture."""
     steps: int | None = None
     """Of every stage, at most; left out: as many as fit into its minutes."""
     shortcut_share: float = 0.0
@@ -69,8 +71,6 @@ class ScopeTrain:
     learning_rate: float = 5e-4
     action_learning_rate_scale: float = 2.0
     """Factor for the networks that read the commands."""
-    init: Path | None = None
-    """A model's folder to start from, of the same sizes and autoencoder; left out: random weights."""
     seed: int = 0
 
     def __post_init__(self):
@@ -80,6 +80,9 @@ class ScopeTrain:
         for name in ("shortcut_share", "silent"):
             value = getattr(self, name)
             require(0 <= value < 1, name, value, "at least 0 and below 1")
+
+
+JudgePart = Literal["reading", "drawing"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class ScopeJudge:
     """Hours of test seeds, of one airport."""
     out: Path
     """Where results.json and pictures go."""
+    parts: tuple[JudgePart, ...] = ("reading", "drawing")
+    """What is measured: reader and autoencoder on recorded pictures, windows that the model draws."""
     suffix: str = ""
     """Of the figures' names, such as _klas."""
     windows: int = 64

@@ -2,7 +2,7 @@
 
     python -m launch.cosmos scope_judge --run runs/scope/run --data runs/scope/test --out runs/scope/judged
 
-Below --out come results.json and drawn.png: recorded pictures above drawn ones, for four windows.
+Below --out come results.json, and drawn.png and drawn.mp4: recorded pictures beside drawn ones.
 """
 
 import time
@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from configs import cli
 from configs.scope import ScopeJudge
-from launch.shared import records, runs
+from launch.shared import records, runs, video
 from launch.shared.records import Figure
 from wm.cosmos.sampling.sample import SampleConfig
 from wm.cosmos.scope import commands, crops, hours, rollout
@@ -30,7 +30,8 @@ from wm.store.checkpoints import CheckpointError
 LOST_NM = 10.0  # the error of an aircraft that was not found in two pictures, or in none so far
 FOUND_PX = 4.0  # a blip within so much of an aircraft is its own
 TRUSTED_NM = 1.0
-SHOWN = 4  # windows in drawn.png
+SHOWN = 4  # windows in drawn.png and drawn.mp4
+FILM_FPS = 4.0
 
 
 class Judge:
@@ -118,7 +119,7 @@ class Judge:
         pairs = [[sum(errors([window], last)[0]) for window in both] for both in zip(other, own, strict=True)]
         median = [np.median(errors(windows, last)[0] or [np.nan]) for windows in (own, other)]
         print(f"medians under own and exchanged commands: {median[0]:.3g}, {median[1]:.3g} nm", flush=True)
-        self.put("exchanged_ratio_structured", pairs, "", ratio)
+        self.put(f"exchanged_ratio_{scope.pixels.commands}", pairs, "", ratio)
         turns = self._turn_starts()
         if turns:
             self.put("reversed_obeyed", obeyed(self._drawn(scope, how, turns, 2, rollout.reverse)), "")
@@ -148,13 +149,17 @@ class Judge:
         for start in range(0, len(windows), size):
             part = windows[start : start + size]
             filler = [Window.of(part[-1].hour, part[-1].start) for _ in range(size - len(part))]
-            keeper = Film(part[:SHOWN]) if film and start == 0 else None
+            keeper = Film(part) if film and start == 0 else None
             before = time.perf_counter()
             scope.run(part + filler, pictures, how, self.config.seed + start, change, keeper)
             seconds = time.perf_counter() - before
             print(f"{len(part)} windows of {pictures} pictures in {seconds:.0f} s", flush=True)
             if keeper is not None:
-                keeper.save(self.config.out / "drawn.png")
+                keeper.save(self.config.out)
+                for count in sorted({min(4, pictures), pictures}):
+                    for name, values in keeper.likeness(count).items():
+                        unit = "dB" if name.startswith("psnr") else ""
+                        self.put(f"{name}_{INTERVAL_S * count:.0f}s", values, unit)
         return windows
 
     def course_of(self, windows: list[Window]) -> None:
@@ -314,23 +319,64 @@ def obeyed(windows: list[Window]) -> list[bool]:
 
 
 class Film:
-    """Some pictures of some windows, recorded above drawn."""
+    """The pictures of some windows, drawn beside recorded."""
 
     def __init__(self, windows: list[Window]):
         self.windows, self.kept = windows, []
 
     def __call__(self, number: int, pictures: np.ndarray) -> None:
         """Keep picture `number` of the windows."""
-        self.kept.append(np.round((pictures[: len(self.windows)] + 1.0) * 127.5).astype(np.uint8))
+        self.kept.append(pictures[: len(self.windows)])
 
-    def save(self, path: Path) -> None:
-        """A PNG with the first, fourth, tenth and last picture of each window."""
+    def true(self, index: int, number: int) -> np.ndarray:
+        """What was recorded of a window, [H, W, 3]."""
+        window = self.windows[index]
+        return window.hour.palette[window.hour.pictures[window.start + 1 + number]]
+
+    def save(self, folder: Path) -> None:
+        """drawn.png: the first, fourth, tenth and last picture of the first windows, recorded above drawn;
+        drawn.mp4: all of their pictures, recorded at the left, drawn at the right.
+        """
         chosen = sorted({n for n in (0, 3, 9, len(self.kept) - 1) if n < len(self.kept)})
-        strips = []
+        strips, shown = [], range(min(SHOWN, len(self.windows)))
+        for index in shown:
+            strips.append(np.concatenate([self.true(index, n) for n in chosen], 1))
+            strips.append(np.concatenate([self.kept[n][index] for n in chosen], 1))
+        cv2.imwrite(str(folder / "drawn.png"), np.concatenate(strips)[..., ::-1])
+        side = self.windows[0].hour.side
+        with video.writer(folder / "drawn.mp4", side, 2 * side, FILM_FPS) as append:
+            for index in shown:
+                pairs = [(self.true(index, n), drawn[index]) for n, drawn in enumerate(self.kept)]
+                append(np.stack([np.concatenate(pair, 1) for pair in pairs]))
+
+    def likeness(self, count: int) -> dict[str, list[float]]:
+        """PSNR (dB) and SSIM of the count-th drawn picture of every window, whole and around aircraft."""
+        found: dict[str, list[float]] = {"psnr": [], "ssim": [], "psnr_aircraft": [], "ssim_aircraft": []}
         for index, window in enumerate(self.windows):
-            true = [window.hour.palette[window.hour.pictures[window.start + 1 + n]] for n in chosen]
-            strips += [np.concatenate(true, 1), np.concatenate([self.kept[n][index] for n in chosen], 1)]
-        cv2.imwrite(str(path), np.concatenate(strips)[..., ::-1])
+            true, drawn = self.true(index, count - 1), self.kept[count - 1][index]
+            squares = np.square(true.astype(np.float32) - drawn).mean(-1)
+            alike, near = ssim_map(true, drawn), np.zeros(squares.shape, bool)
+            for place, _ in rollout.true_place(window.hour, window.start + count).values():
+                column, row = np.round(place).astype(int)
+                near[max(0, row - 48) : row + 16, max(0, column - 32) : column + 32] = True
+            for name, where in (("", slice(None)), ("_aircraft", near)):
+                if where is near and not near.any():
+                    continue
+                found[f"psnr{name}"].append(10 * np.log10(255.0**2 / max(squares[where].mean(), 1e-3)))
+                found[f"ssim{name}"].append(alike[where].mean())
+        return found
+
+
+def ssim_map(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004) of the greys of two pictures uint8 at every pixel."""
+    x, y = (picture.astype(np.float32).mean(-1) for picture in (one, other))
+    blurred = lambda z: cv2.GaussianBlur(z, (11, 11), 1.5)  # noqa: E731
+    mean_x, mean_y = blurred(x), blurred(y)
+    varied_x, varied_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
+    shared = blurred(x * y) - mean_x * mean_y
+    a, b = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    above = (2 * mean_x * mean_y + a) * (2 * shared + b)
+    return above / ((mean_x**2 + mean_y**2 + a) * (varied_x + varied_y + b))
 
 
 def main(argv: list[str]) -> None:
@@ -339,8 +385,9 @@ def main(argv: list[str]) -> None:
     with runs.one_line_errors(ValueError, OSError, CheckpointError):
         config.out.mkdir(parents=True, exist_ok=True)
         judge = Judge(config)
-        judge.reading()
-        if (config.run / "model").exists():
+        if "reading" in config.parts:
+            judge.reading()
+        if "drawing" in config.parts and (config.run / "model").exists():
             judge.drawing()
         judge.save()
         if config.record:

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import shutil
+import signal
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -57,6 +60,15 @@ def test_lost_and_invented_aircraft_are_counted(hour):
     assert scope_judge.astray([drawn(hour, missed=2)], 2) == [(count + 1, count)]
 
 
+def test_equal_pictures_are_alike_and_others_are_not():
+    generator = np.random.default_rng(0)
+    one = generator.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    assert scope_judge.ssim_map(one, one) == pytest.approx(np.ones((32, 32)))
+    # Of a constant difference only the means differ: (2 a b + c) / (a² + b² + c).
+    flat = [np.full((32, 32, 3), value, np.uint8) for value in (100, 200)]
+    assert scope_judge.ssim_map(*flat) == pytest.approx(np.full((32, 32), 40006.5025 / 50006.5025), abs=1e-4)
+
+
 def test_a_ratio_is_of_sums():
     assert scope_judge.ratio(np.asarray([[1.0, 2.0], [5.0, 2.0]])) == 1.5
 
@@ -86,7 +98,42 @@ def test_all_stages_and_the_judge(hour, tmp_path, capsys):
     scope_judge.main(["--run", str(run), "--data", f"{tmp_path}/test", *judged])
     figures = json.loads((tmp_path / "judged" / "results.json").read_text())["figures"]
     assert {"reader_recall", "reader_false", "lost_60s"} <= set(figures)
+    assert {"psnr_60s", "ssim_aircraft_60s"} <= set(figures)
     assert (tmp_path / "judged" / "drawn.png").exists()
+    assert (tmp_path / "judged" / "drawn.mp4").exists()
+
+
+def test_a_stage_that_was_stopped_goes_on_to_the_bit(hour, tmp_path, monkeypatch, capsys):
+    small = dataclasses.replace(hour, pictures=hour.pictures[:, 192:320, 192:320])
+    (tmp_path / "train").mkdir()
+    for seed in (0, 1):
+        hours.save(tmp_path / "train" / f"kabq-{seed}.npz", dataclasses.replace(small, seed=seed))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    command = ["--data", f"{tmp_path}/train", *TINY, *BATCHES, "--steps", "5"]
+    scope_train.main([*command, "--out", str(whole), "--stages", "coder", "latents", "model"])
+    parts.mkdir()
+    shutil.copytree(whole / "coder", parts / "coder")
+    shutil.copy(whole / "latents.npy", parts)
+    command += ["--out", str(parts), "--stages", "model"]
+    saves = scope_train.Pace.saves
+    monkeypatch.setattr(scope_train.Pace, "saves", lambda pace: signal.raise_signal(signal.SIGTERM) or False)
+    with pytest.raises(SystemExit) as stopped:
+        scope_train.main(command)
+    monkeypatch.setattr(scope_train.Pace, "saves", saves)
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert "1 of 5 steps are saved" in capsys.readouterr().err
+    scope_train.main(command)
+    coder = Coder.load(whole / "coder")
+    one, other = (Pixels.load(folder / "model", coder).params for folder in (whole, parts))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), one, other))
+    log = (parts / "training" / "model" / "metrics.jsonl").read_text()
+    last = json.loads(log.splitlines()[-1])
+    assert last["step"] == 5
+    assert {"loss", "exchanged_loss_ratio"} <= set(last)
+    shutil.rmtree(parts / "model")
+    with pytest.raises(SystemExit):
+        scope_train.main([*command, "--width", "48"])
+    assert "a run with width = 24, this command has 48" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

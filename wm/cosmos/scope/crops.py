@@ -132,5 +132,3 @@ def read_off(hour: Hour, t: int, column: int | np.ndarray) -> tuple[np.ndarray, 
         digits(np.floor(table["ground_speed_kt"] / 10 + 0.5), 2),
         np.stack([np.sin(heading), np.cos(heading)], -1).astype(np.float32),
     )
-
-

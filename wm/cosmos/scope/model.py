@@ -1,14 +1,18 @@
 """The pixel model: Cosmos' transformer on three pictures, two given and one drawn, told what aircraft do.
 
-The commands go in twice: every aircraft is a token that cross-attention reads, and all of them together are
-the action of the published action path. Aircraft are found by where they are, so the transformer has learned
-positions, as Predict1's.
+The commands go in three times: every aircraft is a token that cross-attention reads, all of them together are
+the action of the published action path, and numbers of each lie on a chart beside the latents, around where
+it is in the last picture and where its last displacement again leads to. A latent so knows by how much it is
+off the aircraft whose data block it may show.
+
+Most latents show the empty map and are zero. The network therefore says what the drawn picture's latents are,
+and the velocity follows; a network that says the velocity would have to pass all noise through.
 
 Letters: B windows, h w latent rows and columns, Z numbers of a latent, K slots of aircraft.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -29,13 +33,18 @@ from wm.cosmos.training.shortcut import ShortcutConfig
 
 GIVEN, FRAMES = 2, 3
 LETTER_WIDTH = 16
+LEAST_TIME = 0.2  # noise level below which the velocity is no longer exactly that to the said picture
+# What the game draws of an aircraft lies so far from its blip at most, in latents: left, top, right, bottom.
+AROUND = (-5.0, -7.0, 5.0, 4.0)
+WAVELENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)  # latents, of the waves that say how far off an aircraft is
 
 
 @dataclass(frozen=True)
 class ScopeConfig:
     """Sizes of the pixel model; the defaults have 34 M parameters.
 
-    `side` is that of the latents, `pooled` the numbers of the action that all aircraft are together.
+    `side` is that of the latents, `pooled` the numbers of the action that all aircraft are together, `marks`
+    those of each aircraft on the chart.
     """
 
     width: int = 384
@@ -44,9 +53,15 @@ class ScopeConfig:
     adaln_rank: int = 64
     context_width: int = 256
     pooled: int = 64
+    marks: int = 64
     side: int = 64
     latent: int = 16
     step_hidden: int = 256
+
+    @property
+    def charted(self) -> int:
+        """Numbers of the chart."""
+        return self.marks + 4 * len(WAVELENGTHS) + 1
 
     @property
     def dit(self) -> DiTConfig:
@@ -57,33 +72,63 @@ class ScopeConfig:
             heads=self.heads,
             adaln_rank=self.adaln_rank,
             context_width=self.context_width,
-            latent_channels=self.latent,
+            latent_channels=self.latent + self.charted,
             rope_scale=(1.0, 1.0, 1.0),
-            learned_positions=(FRAMES, self.side // 2, self.side // 2),
             step_hidden=self.step_hidden,
         )
 
 
 class AircraftTokens(nn.Module):
-    """`Told` -> tokens (B, K, context_width) and the pooled action (B, pooled); nobody's token is learned."""
+    """`Told` -> tokens (B, K, context_width), the pooled action (B, pooled) and marks (B, K, marks).
+
+    Nobody's token is learned.
+    """
 
     config: ScopeConfig
 
     @nn.compact
-    def __call__(self, told: Told) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, told: Told) -> tuple[jax.Array, jax.Array, jax.Array]:
         config = self.config
         letters = nn.Embed(37, LETTER_WIDTH, name="letters")(told.callsign)
         letters = letters.reshape(*letters.shape[:2], -1)
         tokens = config.side // 2  # along a side
         apart = told.place[..., None] * tokens - 0.5 - jnp.arange(tokens)
         near = jnp.exp(-0.5 * apart**2).reshape(*told.present.shape, -1)
-        x = jnp.concatenate([told.features, near, letters], -1)
-        x = nn.gelu(nn.Dense(config.context_width, name="fc1")(x))
+        phase = waves(jnp.concatenate([told.ahead - told.place, told.ahead], -1) * config.side)
+        phase = phase.reshape(*told.present.shape, -1)
+        x = jnp.concatenate([told.features, near, letters, phase], -1)
+        x = nn.gelu(nn.Dense(2 * config.context_width, name="fc1")(x))
+        x = nn.gelu(nn.Dense(config.context_width, name="fc2")(x))
         there = told.present[..., None]
         nobody = self.param("nobody", nn.initializers.zeros, (config.context_width,))
         tokens = jnp.where(there, nn.Dense(config.context_width, name="token")(x), nobody)
         pooled = jnp.where(there, nn.Dense(config.pooled, name="pooled")(x), 0.0).sum(-2) / 8.0
-        return tokens, pooled
+        return tokens, pooled, jnp.where(there, nn.Dense(config.marks, name="marks")(x), 0.0)
+
+
+def waves(apart: jax.Array) -> jax.Array:
+    """Distances (...) in latents as sines and cosines (..., 2 len(WAVELENGTHS))."""
+    turns = 2 * jnp.pi * apart[..., None] / jnp.asarray(WAVELENGTHS)
+    return jnp.concatenate([jnp.sin(turns), jnp.cos(turns)], -1)
+
+
+def chart(marks: jax.Array, place: jax.Array, present: jax.Array, side: int) -> jax.Array:
+    """Marks (B, K, M) of aircraft at places (B, K, 2), 0 to 1, laid out around them.
+
+    Returns (B, side, side, M + 1 + 4 len(WAVELENGTHS)): the marks' sum, how many aircraft are near, and the
+    waves of how far off they are.
+    """
+    middle = jnp.arange(side) + 0.5
+    apart = middle[:, None] - place[:, :, None] * side  # [B, K, side, 2]
+    corners = jnp.asarray(AROUND)
+    inside = (apart >= corners[:2]) & (apart <= corners[2:]) & present[..., None, None]
+    column, row = inside[..., 0].astype(jnp.float32), inside[..., 1].astype(jnp.float32)  # [B, K, side]
+    own = jnp.concatenate([marks, jnp.ones((*marks.shape[:2], 1))], -1)
+    found = [jnp.einsum("bky,bkx,bkm->byxm", row, column, own)]
+    across, down = (waves(apart[..., axis]) for axis in (0, 1))
+    found.append(jnp.einsum("bky,bkx,bkxm->byxm", row, column, across))
+    found.append(jnp.einsum("bky,bkx,bkym->byxm", row, column, down))
+    return jnp.concatenate(found, -1)
 
 
 class ScopeModel(nn.Module):
@@ -95,11 +140,16 @@ class ScopeModel(nn.Module):
     @nn.compact
     def __call__(self, latents, times, told: Told, condition_mask, steps=None) -> jax.Array:
         """Latents (B, 3, h, w, Z), times (B,), masks (B, 3) and steps (B,) as `CosmosDiT` takes them."""
-        tokens, pooled = AircraftTokens(self.config, name="action_tokens")(told)
-        action = ActionConfig(self.config.pooled, per_latent=1, hidden=2 * self.config.width)
-        network = CosmosDiT(self.config.dit, action, self.dtype, name="dit")
+        config = self.config
+        tokens, pooled, marks = AircraftTokens(config, name="action_tokens")(told)
+        action = ActionConfig(config.pooled, per_latent=1, hidden=2 * config.width)
+        network = CosmosDiT(config.dit, action, self.dtype, name="dit")
         actions = jnp.stack([jnp.zeros_like(pooled), pooled], 1)
-        return network(latents, times, tokens, condition_mask, actions=actions, steps=steps)
+        charts = [chart(marks, place, told.present, config.side) for place in (told.place, told.ahead)]
+        seen = jnp.concatenate([latents, jnp.stack([jnp.zeros_like(charts[0]), *charts], 1)], -1)
+        said = network(seen, times, tokens, condition_mask, actions=actions, steps=steps)
+        said = said[..., : config.latent]
+        return (latents - said) / jnp.maximum(times, LEAST_TIME)[:, None, None, None, None]
 
 
 def keeps_float32(name: str) -> bool:
@@ -111,6 +161,7 @@ def init(config: ScopeConfig, key: jax.Array):
     """Random float32 parameters."""
     told = Told(
         jnp.zeros((1, 1, len(commands.FEATURES))),
+        jnp.zeros((1, 1, 2)),
         jnp.zeros((1, 1, 2)),
         jnp.zeros((1, 1, 8), jnp.int32),
         jnp.ones((1, 1), bool),
@@ -149,9 +200,9 @@ class Learning:
 
     shortcut_share: float = 0.0
     shift: float = 3.0
-    still: float = 0.1
+    still: float = 0.05
     moved: float = 0.25
-    given_noise: float = 0.2
+    given_noise: float = 0.5
 
 
 def objective(model: ScopeModel, learning: Learning) -> Callable:
@@ -221,12 +272,15 @@ class Windows:
       rows: [n] of the last given picture of every window.
       slots: of every window's aircraft, leaves [n, ...].
       reach_nm: [n] from the middle of a picture to its side.
+      overlaid: [n, h, w, Z] of the last given picture of every window with its commands drawn on it; None:
+        the commands are told by numbers.
     """
 
     latents: np.ndarray
     rows: np.ndarray
     slots: Slots
     reach_nm: np.ndarray
+    overlaid: np.ndarray | None = None
 
     @classmethod
     def of(cls, hours: list[Hour], latents: np.ndarray, slots: int) -> "Windows":
@@ -244,14 +298,14 @@ class Windows:
     def told(self, chosen: np.ndarray, misread: np.random.Generator | None = None) -> Told:
         """What the chosen windows are told, not normalised; as a reader would see it with `misread`."""
         slots = jax.tree.map(lambda x: x[chosen], self.slots)
-        track = slots.track if misread is None else commands.misread(slots.track, misread)
+        track = slots.track if misread is None else commands.misread(slots, misread)
         return commands.told(slots, track, self.reach_nm[chosen][:, None])
 
-    def exchanged(self, chosen: np.ndarray) -> Told:
-        """As `told`, every aircraft with another one's panel."""
-        each = [commands.exchanged(jax.tree.map(lambda x, i=i: x[i], self.slots)) for i in chosen]
-        slots = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
-        return commands.told(slots, slots.track, self.reach_nm[chosen][:, None])
+    def exchanged(self) -> "Windows":
+        """The same windows, every aircraft with another one's panel."""
+        count = len(self.rows)
+        each = [commands.exchanged(jax.tree.map(lambda x, i=i: x[i], self.slots)) for i in range(count)]
+        return replace(self, slots=jax.tree.map(lambda *leaves: np.stack(leaves), *each), overlaid=None)
 
     def draw(
         self, generator: np.random.Generator, count: int, statistics: Statistics, silent: float
@@ -263,6 +317,11 @@ class Windows:
         return self.window(chosen, statistics(told.replace(present=told.present & heard[:, None])))
 
     def window(self, chosen: np.ndarray, told: Told) -> Window:
-        """The chosen windows with the commands given."""
+        """The chosen windows with the commands given; where they are drawn, those as recorded or none."""
         index = self.rows[chosen][:, None] + np.arange(1 - GIVEN, FRAMES - GIVEN + 1)
-        return Window(self.latents[index], told)
+        latents = self.latents[index]
+        if self.overlaid is not None:
+            heard = told.present.any(-1)
+            latents[heard, GIVEN - 1] = self.overlaid[chosen[heard]]
+            told = told.replace(present=np.zeros_like(told.present))
+        return Window(latents, told)

@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from wm.cosmos.networks.vae import Conv, pointwise
 from wm.cosmos.scope.coder import Residual, shown, to_patches
 from wm.cosmos.scope.commands import Track
-from wm.cosmos.scope.crops import Crops
+from wm.cosmos.scope.crops import CALLSIGN_TOP, CHARACTER_PX, NUMBERS_TOP, TEXT_LEFT, Crops
 from wm.cosmos.scope.hours import INTERVAL_S
 from wm.cosmos.training import flow
 
@@ -34,7 +34,10 @@ CELL = 4  # pixels along the side of a finder's cell
 WINDOW = 64  # pixels along the side of what the block reader sees
 WINDOW_CORNER = (-32, -48)  # from the blip's rounded place
 TOGETHER_PX = 2.5  # what is found closer to a better blip is the same blip
-CLASSES = {"callsign": (8, 37), "altitude": (3, 10), "speed": (2, 10)}
+LETTERS = 37
+CLASSES = {"callsign": (8, LETTERS), "altitude": (3, 10), "speed": (2, 10)}
+PIECE = (14, 16)  # columns and rows around a character
+HIDDEN = 0.3  # weight of characters that something else is drawn over
 TILT_PX = 1  # the finder may be off by so much when it centres the window
 
 
@@ -62,14 +65,41 @@ class Finder(nn.Module):
         return pointwise(3, jnp.float32, "out")(nn.gelu(x))
 
 
+class CharacterReader(nn.Module):
+    """Pieces of windows (n, 16, 14, 3), each around one character -> logits of its class (n, 37)."""
+
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, pieces: jax.Array) -> jax.Array:
+        x = nn.gelu(Conv(self.width // 2, dtype=self.dtype, name="first")(pieces))
+        x = nn.gelu(Conv(self.width // 2, stride=2, dtype=self.dtype, name="halve")(x))
+        x = x.reshape(len(x), -1)
+        x = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype, name="hidden")(x)).astype(jnp.float32)
+        return nn.Dense(LETTERS, name="out")(x)
+
+
 class BlockReader(nn.Module):
-    """(B, 64, 64, 3) -> logits of every character, sine and cosine of heading, logits of being clear."""
+    """(B, 64, 64, 3) -> logits of every character, sine and cosine of heading, logits of being clear.
+
+    All characters have the same reader, which sees nothing but the one: it knows no callsigns, only letters.
+    """
 
     width: int
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, windows: jax.Array) -> dict[str, jax.Array]:
+        corners = [corner for name in CLASSES for corner in _corners(name)]
+        pieces = [windows[:, y : y + PIECE[1], x : x + PIECE[0]] for x, y in corners]
+        flat = jnp.stack(pieces, 1).reshape(-1, PIECE[1], PIECE[0], windows.shape[-1])
+        score = CharacterReader(self.width, self.dtype, name="character")(flat)
+        score = score.reshape(len(windows), len(corners), LETTERS)
+        out, first = {}, 0
+        for name, (count, kinds) in CLASSES.items():  # digits are the last ten letters
+            out[name] = score[:, first : first + count, LETTERS - kinds :]
+            first += count
         x = Conv(self.width, dtype=self.dtype, name="first")(to_patches(windows, CELL))
         x = Residual(self.dtype, name="block0")(x)
         x = Residual(self.dtype, name="block1")(x)
@@ -77,9 +107,15 @@ class BlockReader(nn.Module):
         x = Residual(self.dtype, name="block2")(x)
         x = nn.gelu(x).reshape(len(x), -1)
         x = nn.gelu(nn.Dense(2 * self.width, dtype=self.dtype, name="hidden")(x)).astype(jnp.float32)
-        heads = {name: count * kinds for name, (count, kinds) in CLASSES.items()} | {"heading": 2, "clear": 2}
-        out = {name: nn.Dense(size, name=name)(x) for name, size in heads.items()}
-        return out | {name: out[name].reshape(len(x), *shape) for name, shape in CLASSES.items()}
+        return out | {name: nn.Dense(2, name=name)(x) for name in ("heading", "clear")}
+
+
+def _corners(name: str) -> list[tuple[int, int]]:
+    """Left upper corners in a window of the pieces around the characters of `name`."""
+    count, first = CLASSES[name][0], {"speed": 4}.get(name, 0)
+    top = CALLSIGN_TOP if name == "callsign" else NUMBERS_TOP
+    left = [TEXT_LEFT + CHARACTER_PX * (first + number) for number in range(count)]
+    return [(int(x) - WINDOW_CORNER[0] - 5, int(top) - WINDOW_CORNER[1] - 4) for x in np.floor(left)]
 
 
 class Reader(nn.Module):
@@ -153,7 +189,7 @@ def _finding_loss(cells: jax.Array, places: jax.Array) -> jax.Array:
 
 
 def _reading_loss(read: dict, crops: Crops) -> tuple[jax.Array, dict]:
-    """Cross-entropy (B,) of characters, a tenth where others are drawn over them, heading and being clear."""
+    """Cross-entropy (B,) of characters and of being clear, and the heading's squared error."""
     whole = crops.clear.astype(jnp.float32)
     weight = {"callsign": whole[:, 0], "altitude": whole[:, 1], "speed": whole[:, 1]}
     total, metrics = 0.0, {}
@@ -161,7 +197,7 @@ def _reading_loss(read: dict, crops: Crops) -> tuple[jax.Array, dict]:
         labels = getattr(crops, name)
         score = jax.nn.log_softmax(read[name])
         right = jnp.take_along_axis(score, labels[..., None], -1)[..., 0]
-        total -= (0.1 + 0.9 * weights) * right.sum(-1)
+        total -= (HIDDEN + (1.0 - HIDDEN) * weights) * right.sum(-1)
         hits = (read[name].argmax(-1) == labels).mean(-1)
         metrics[name] = jnp.where(weights > 0, hits, 1.0)
     total += 4.0 * jnp.square(read["heading"] - crops.heading).sum(-1)
@@ -267,10 +303,10 @@ class Tracks:
     def enter(self, key: int, track: Track, callsign: np.ndarray, arrives: bool = False) -> None:
         """Take in an aircraft that is where `track` (scalars) says, or `arrives` there by then."""
         place = np.asarray([track.x_nm, -track.y_nm]) * self.px_per_nm + self.side / 2
-        step = 0.0 if arrives else track.speed_kt * INTERVAL_S / 3600.0 * self.px_per_nm
-        velocity = step * np.asarray([np.sin(track.heading_rad), -np.cos(track.heading_rad)])
-        numbers = (float(x) for x in (track.altitude_ft, track.speed_kt, track.heading_rad))
-        self.aircraft[key] = Aircraft(callsign, place, velocity, *numbers)
+        step = 0.0 if arrives else self.px_per_nm
+        velocity = step * np.asarray([track.east_nm, -track.north_nm])
+        shown = (track.altitude_ft, track.speed_kt, track.heading_rad, track.climbed_ft)
+        self.aircraft[key] = Aircraft(callsign, place, velocity, *(float(x) for x in shown))
 
     def recognise(self, key: int, callsign: np.ndarray, blips: Blips) -> None:
         """Take in an aircraft where a blip of nobody's has its callsign [8], but for a letter or two."""
@@ -328,7 +364,8 @@ class Tracks:
                 rows.append([getattr(fallback, name)[slot] for name in Track.__dataclass_fields__])
                 continue
             x, y = (one.place - self.side / 2) / self.px_per_nm
-            rows.append([x, -y, one.altitude_ft, one.heading_rad, one.speed_kt])
+            east, south = one.velocity / self.px_per_nm
+            rows.append([x, -y, one.altitude_ft, one.heading_rad, one.speed_kt, east, -south, one.climb_ft])
         return Track(*np.asarray(rows, np.float32).T)
 
 

@@ -115,7 +115,7 @@ class Scope:
 
         Args:
           change: of the commands; None: as recorded.
-          film: called with the number of each picture and all windows' pictures (W, H, W, 3) in [-1, 1].
+          film: called with the number of each picture and all windows' pictures (W, H, W, 3) uint8.
         """
         for window in windows:
             self.coder.check(window.hour)
@@ -123,16 +123,25 @@ class Scope:
         given = [w.hour.pictures[w.start - 1 : w.start + 1] for w in windows]
         known = np.stack([self.coder.encode(g, int(a)) for g, a in zip(given, airports, strict=True)])
         known = jnp.asarray(known, jnp.float32)
+        last = np.stack([w.hour.palette[w.hour.pictures[w.start]] for w in windows])
         for number in range(pictures):
-            told = self._told(windows, change)
+            told, seen = self._told(windows, change), known
+            if self.pixels.commands == "overlay":
+                each = [jax.tree.map(lambda x, i=i: x[i], told) for i in range(len(windows))]
+                over = [commands.overlay(*pair) for pair in zip(last, each, strict=True)]
+                over = self.coder.colours_encoded(np.stack(over), airports)
+                seen = jnp.stack([known[:, 0], over], 1)
+                told = told.replace(present=np.zeros_like(told.present))
             key = jax.random.fold_in(jax.random.key(seed), number)
-            latents = self._draw(self._params, known, told, key, config=config)
+            normal = self.pixels.statistics(told)
+            latents = self._draw(self._params, seen, normal, key, config=config)
             decoded = self.coder.decoded(latents, airports)
+            last = np.asarray(jnp.round((decoded + 1.0) * 127.5).astype(jnp.uint8))
             blips = jax.device_get(self.eyes.seen(decoded))
             for index, window in enumerate(windows):
                 window.see(jax.tree.map(lambda x, i=index: x[i], blips))
             if film is not None:
-                film(number, np.asarray(decoded))
+                film(number, last)
             known = jnp.stack([known[:, 1], latents], 1)
 
     def _told(self, windows: list[Window], change: Change | None):
@@ -142,7 +151,7 @@ class Scope:
             track = window.tracks.track([int(i) for i in slots.ids], slots.track)
             slots = slots if change is None else change(slots, window)
             rows.append(commands.told(slots, track, window.reach_nm))
-        return self.pixels.statistics(jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
 def exchange(slots: Slots, window: Window) -> Slots:

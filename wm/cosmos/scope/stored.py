@@ -114,6 +114,10 @@ class Coder:
         """Palette indices uint8 (B, H, W) -> normalised latents (B, h, w, Z) float16."""
         return _in_parts(self._encode, pictures, airport).astype(np.float16)
 
+    def encode_colours(self, pictures: np.ndarray, airport: int) -> np.ndarray:
+        """As `encode`, of pictures (B, H, W, 3) uint8."""
+        return _in_parts(self.colours_encoded, pictures, airport).astype(np.float16)
+
     def decode(self, latents: np.ndarray, airport: int) -> np.ndarray:
         """Normalised latents -> pictures (B, H, W, 3) in [-1, 1] float32."""
         return _in_parts(self.decoded, np.asarray(latents, np.float32), airport)
@@ -125,9 +129,17 @@ class Coder:
 
     @cached_property
     def _encode(self):
+        return self._encoder(lambda indices: shown(indices, self.palette))
+
+    @cached_property
+    def colours_encoded(self):
+        """The jitted encoder of pictures (B, H, W, 3) uint8, on the device; airports (B,) or one."""
+        return self._encoder(lambda colours: colours.astype(jnp.float32) / 127.5 - 1.0)
+
+    def _encoder(self, colours):
         @jax.jit
-        def encode(params, scale, indices, airport):
-            raw = self.model.apply({"params": params}, shown(indices, self.palette), method="encode")
+        def encode(params, scale, pictures, airport):
+            raw = self.model.apply({"params": params}, colours(pictures), method="encode")
             return scale.normal(raw, airport)
 
         return partial(encode, jax.device_put(self.params), jax.device_put(self.scale))
@@ -182,11 +194,12 @@ class Pixels:
     slots: int
     shift: float
     shortcut: bool
+    commands: str  # "structured" or "overlay", see `configs.scope.ScopeTrain`
 
     def save(self, folder: Path) -> None:
         """Writes it."""
         about = {"statistics": cli.to_json(self.statistics), "features": list(FEATURES), "slots": self.slots}
-        about |= {"shift": self.shift, "shortcut": self.shortcut}
+        about |= {"shift": self.shift, "shortcut": self.shortcut, "commands": self.commands}
         _save(folder, "pixel model", self.config, {"params": self.params}, about)
 
     @classmethod
@@ -206,7 +219,8 @@ class Pixels:
                 f"autoencoder has {side} x {side} of {coder.config.latent}: give its own"
             )
         statistics = Statistics(*(tuple(about["statistics"][name]) for name in ("mean", "std")))
-        return cls(config, tree["params"], statistics, about["slots"], about["shift"], about["shortcut"])
+        how = (about[name] for name in ("slots", "shift", "shortcut", "commands"))
+        return cls(config, tree["params"], statistics, *how)
 
 
 def with_unit_scale(config: CoderConfig, params: Any, airports: tuple[str, ...], palette, side: int) -> Coder:

@@ -27,7 +27,8 @@ def feature(name: str, track: Track, told: dict) -> float:
     return float(commands.features(track, told, np.asarray([False]), 36.0)[0, FEATURES.index(name)])
 
 
-ONE = Track(*(np.asarray([value]) for value in (3.0, 4.0, 5000.0, np.deg2rad(350.0), 216.0)))
+SHOWN = (3.0, 4.0, 5000.0, np.deg2rad(350.0), 216.0, 0.0, 0.9, 300.0)
+ONE = Track(*(np.asarray([value]) for value in SHOWN))
 
 
 def test_a_turn_is_what_is_left_of_it_the_short_way():
@@ -79,6 +80,35 @@ def test_exchanged_commands_leave_everyone_where_they_are(hour):
     assert (other.track.x_nm == slots.track.x_nm).all()
     for name in PANEL:
         assert (other.panel[name][there] == slots.panel[name][np.roll(there, 1)]).all()
+
+
+def drawn_on_black(**columns) -> np.ndarray:
+    """A black picture with the commands of one aircraft in its middle, flying north."""
+    track = jax.tree.map(lambda x: np.zeros(1), ONE).replace(speed_kt=np.asarray([200.0]))
+    rows = commands.features(track, panel(**columns), np.asarray([False]), 36.0)
+    middle = np.full((1, 2), 0.5, np.float32)
+    told = commands.Told(rows, middle, middle, np.zeros((1, 8), int), np.asarray([True]))
+    return commands.overlay(np.zeros((128, 128, 3), np.uint8), told)
+
+
+def test_a_turn_is_drawn_towards_its_course_and_a_climb_upwards():
+    east = drawn_on_black(heading_mode=tr.MODE_HOLD, assigned_heading_rad=np.pi / 2)
+    red = np.argwhere((east[..., 0] > 200) & (east[..., 1] < 100))
+    assert set(red[:, 0]) == {64}
+    assert (red[:, 1].min(), red[:, 1].max()) == pytest.approx((69, 84), abs=1)
+    up = drawn_on_black(altitude_mode=tr.MODE_HOLD, assigned_altitude_ft=10_000.0)
+    blue = np.argwhere((up[..., 2] > 200) & (up[..., 0] < 100))
+    assert set(blue[:, 1]) == {71}
+    assert (blue[:, 0].min(), blue[:, 0].max()) == pytest.approx((56, 64), abs=1)
+
+
+def test_of_nobody_nothing_is_drawn(hour):
+    slots = commands.slots_of(hour, 2)
+    told = commands.told(slots, slots.track, 36.0)
+    picture = hour.palette[hour.pictures[2]]
+    assert (commands.overlay(picture, told) != picture).any()
+    silent = told.replace(present=np.zeros_like(told.present))
+    assert (commands.overlay(picture, silent) == picture).all()
 
 
 def test_letters_and_digits():

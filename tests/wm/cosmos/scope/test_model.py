@@ -1,5 +1,6 @@
 """The pixel model takes commands from the aircraft present alone; windows are an index into latents."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,13 +14,15 @@ from wm.cosmos.scope.commands import FEATURES, Statistics, Told
 from wm.cosmos.scope.model import AircraftTokens, Learning, ScopeConfig, ScopeModel, Windows
 
 RECORDED = Path(__file__).parent / "data" / "kabq-1000.npz"
-SMALL = ScopeConfig(width=24, blocks=1, heads=2, adaln_rank=4, context_width=16, pooled=4, side=4, latent=2)
+SMALL = ScopeConfig(
+    width=24, blocks=1, heads=2, adaln_rank=4, context_width=16, pooled=4, marks=4, side=4, latent=2
+)
 
 
 def told(key: int, present=(True, True, False)) -> Told:
     rows = jax.random.normal(jax.random.key(key), (1, 3, len(FEATURES)))
     place = jnp.asarray([[[0.2, 0.3], [0.8, 0.6], [0.5, 0.5]]])
-    return Told(rows, place, jnp.ones((1, 3, 8), jnp.int32), jnp.asarray([present]))
+    return Told(rows, place, place, jnp.ones((1, 3, 8), jnp.int32), jnp.asarray([present]))
 
 
 def perturbed(params):
@@ -39,6 +42,28 @@ def test_nobodys_numbers_do_not_matter():
         assert (a == b).all()
     changed = one.replace(features=one.features.at[:, 1].set(other.features[:, 1]))
     assert not (network.apply(params, one)[1] == network.apply(params, changed)[1]).all()
+
+
+def test_the_chart_says_whose_block_a_latent_may_show_and_how_far_off():
+    marks = jnp.asarray([[[2.0], [3.0]]])
+    place = jnp.asarray([[[0.5, 0.75], [0.5, 0.75]]])  # of 32 latents: 16 from the left, 24 from the top
+    laid = model.chart(marks, place, jnp.asarray([[True, False]]), 32)
+    laid = np.asarray(laid[0])
+    assert laid.shape == (32, 32, 1 + 1 + 4 * len(model.WAVELENGTHS))
+    shows = np.argwhere(laid[..., 1] > 0)
+    assert (shows.min(0).tolist(), shows.max(0).tolist()) == ([17, 11], [27, 20])
+    assert set(np.unique(laid[..., 0])) == {0.0, 2.0}
+    waves = 2 + 2 * len(model.WAVELENGTHS)
+    assert laid[20, 18, 2:waves] == pytest.approx(np.asarray(model.waves(jnp.asarray(2.5))), abs=1e-5)
+    assert laid[20, 18, waves:] == pytest.approx(np.asarray(model.waves(jnp.asarray(-3.5))), abs=1e-5)
+
+
+def test_the_velocity_leads_to_what_the_network_says():
+    network = ScopeModel(SMALL, jnp.float32)
+    params = model.init(SMALL, jax.random.key(0))  # which says nothing: the empty map
+    latents = jax.random.normal(jax.random.key(1), (1, 3, 4, 4, 2))
+    velocity = network.apply({"params": params}, latents, jnp.asarray([0.5]), told(0), model.mask(1))
+    assert np.asarray(latents - 0.5 * velocity) == pytest.approx(np.zeros(latents.shape), abs=1e-6)
 
 
 def test_commands_reach_the_drawn_picture():
@@ -85,9 +110,20 @@ def test_silent_windows_have_nobody(windows):
     assert np.abs(spoken.told.features).max() < 20.0
 
 
+def test_overlaid_windows_tell_nothing_by_numbers(windows):
+    drawn = dataclasses.replace(windows, overlaid=-np.ones((8, 4, 4, 2), np.float32))
+    statistics = Statistics.fit(windows.told(np.arange(8)))
+    spoken = drawn.draw(np.random.default_rng(0), 4, statistics, 0.0)
+    assert not spoken.told.present.any()
+    assert (spoken.latents[:, 1] == -1).all()
+    assert (spoken.latents[:, [0, 2]] >= 0).all()
+    silent = drawn.draw(np.random.default_rng(0), 4, statistics, 0.999)
+    assert (silent.latents >= 0).all()
+
+
 def test_exchanged_windows_keep_places(windows):
     chosen = np.arange(4)
-    own, other = windows.told(chosen), windows.exchanged(chosen)
+    own, other = windows.told(chosen), windows.exchanged().told(chosen)
     assert (own.place == other.place).all()
     turn = commands.FEATURES.index("turn")
     assert not np.allclose(own.features[..., turn], other.features[..., turn])

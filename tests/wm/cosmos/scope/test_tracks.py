@@ -10,7 +10,7 @@ from wm.cosmos.scope.reader import Blips, Tracks
 
 NAMES = {1: b"SWA12\0\0\0", 2: b"N7ZU\0\0\0\0"}
 # 240 kt are one nautical mile in 15 s: 7 px at 7 px/nm.
-EASTWARD = Track(*(np.float32(value) for value in (0.0, 0.0, 9000.0, np.pi / 2, 240.0)))
+EASTWARD = Track(*(np.float32(value) for value in (0.0, 0.0, 9000.0, np.pi / 2, 240.0, 1.0, 0.0, 0.0)))
 
 
 def callsign(key: int) -> np.ndarray:
