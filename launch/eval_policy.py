@@ -24,6 +24,7 @@ from launch.shared import episodes, players, radar, records, runs, scoreboard
 from launch.shared.episodes import EvaluationError, World
 from launch.shared.players import TRAINED, Player
 from launch.shared.viewer import page
+from rl.evaluate import score
 from wm.sector.traffic import STEP_S
 from wm.store.checkpoints import CheckpointError
 
@@ -86,7 +87,7 @@ def less_often(config: EvaluationConfig, world: World, chosen: list[Player]) -> 
     Of the hours that the cache has both of; nothing where it has none.
     """
     figures, often = {}, dataclasses.replace(config, every=1, eyes=None)
-    for player in chosen if config.every > 1 else ():
+    for player in chosen if config.every > 1 and config.eyes is None else ():
         pairs = [
             [episodes.read(world.path(each, player, seed)) for each in (config, often)]
             for seed in seeds_of(config)
@@ -99,6 +100,25 @@ def less_often(config: EvaluationConfig, world: World, chosen: list[Player]) -> 
             name = f"every_{config.every * STEP_S:.0f}s_minus_{STEP_S:.0f}s"
             name += "" if whose == "expert_kabq" else f"_{whose}"
             figures[name] = records.bootstrap(rows[:, 0] - rows[:, 1], "points", seed=0)
+    return figures
+
+
+def from_pictures(config: EvaluationConfig, world: World, chosen: list[Player]) -> dict[str, records.Figure]:
+    """The score of each policy that sees pictures alone, between no commands and the expert who sees all.
+
+    Of the hours that the cache has of all three; nothing where it has none.
+    """
+    figures, seeing = {}, dataclasses.replace(config, every=1, eyes=None)
+    idle, expert = (players.make(name, config.slots) for name in YARDSTICKS)
+    for player in chosen if config.eyes is not None else ():
+        who = ((config, player), (seeing, idle), (seeing, expert))
+        hours = [[episodes.read(world.path(how, one, seed)) for how, one in who] for seed in seeds_of(config)]
+        whole = [hour for hour in hours if all(episode and "return" in episode for episode in hour)]
+        if whole:
+            rows = np.asarray([[episode["return"]["total"] for episode in hour] for hour in whole])
+            whose = f"{player.name}_{config.airport}"
+            name = "score_from_pictures" + ("" if whose == "expert_kabq" else f"_{whose}")
+            figures[name] = records.bootstrap(rows, "", seed=0, statistic=score)
     return figures
 
 
@@ -117,7 +137,7 @@ def evaluate(config: EvaluationConfig) -> dict:
             if all("fault" in episode for episode in found.values()):
                 seed, episode = next(iter(found.items()))
                 raise EvaluationError(f"the game fails with every seed of {name}; {seed}: {episode['fault']}")
-    further = less_often(config, places[0], chosen)
+    further = less_often(config, places[0], chosen) | from_pictures(config, places[0], chosen)
     return report(config, boards, further)
 
 
