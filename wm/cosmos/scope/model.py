@@ -25,7 +25,9 @@ from wm.cosmos.networks.config import ActionConfig, DiTConfig
 from wm.cosmos.networks.dit import CosmosDiT
 from wm.cosmos.sampling.sample import SampleConfig, sample
 from wm.cosmos.scope import commands
+from wm.cosmos.scope.coder import PATCH
 from wm.cosmos.scope.commands import Slots, Statistics, Told
+from wm.cosmos.scope.crops import CHARACTER_PX, TEXT_LEFT
 from wm.cosmos.scope.hours import Hour
 from wm.cosmos.training import flow, shortcut
 from wm.cosmos.training.flow import FlowConfig
@@ -37,6 +39,9 @@ LEAST_TIME = 0.2  # noise level below which the velocity is no longer exactly th
 # What the game draws of an aircraft lies so far from its blip at most, in latents: left, top, right, bottom.
 AROUND = (-5.0, -7.0, 5.0, 4.0)
 WAVELENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)  # latents, of the waves that say how far off an aircraft is
+GLYPH_WIDTH = 8  # numbers of a letter on the chart
+GLYPHS_AT = (-0.5, 0.0, 0.5)  # latents from a latent's middle, where letters are looked up,
+GLYPH_REACH = 0.35  # with this deviation
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class ScopeConfig:
     @property
     def charted(self) -> int:
         """Numbers of the chart."""
-        return self.marks + 4 * len(WAVELENGTHS) + 1
+        return self.marks + 1 + 4 * len(WAVELENGTHS) + GLYPH_WIDTH * len(GLYPHS_AT)
 
     @property
     def dit(self) -> DiTConfig:
@@ -79,17 +84,17 @@ class ScopeConfig:
 
 
 class AircraftTokens(nn.Module):
-    """`Told` -> tokens (B, K, context_width), the pooled action (B, pooled) and marks (B, K, marks).
-
-    Nobody's token is learned.
+    """`Told` -> tokens (B, K, context_width), the pooled action (B, pooled), and for the chart marks
+    (B, K, marks) and the callsign's letters (B, K, 8, GLYPH_WIDTH). Nobody's token is learned.
     """
 
     config: ScopeConfig
 
     @nn.compact
-    def __call__(self, told: Told) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(self, told: Told) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         config = self.config
         letters = nn.Embed(37, LETTER_WIDTH, name="letters")(told.callsign)
+        glyphs = nn.Dense(GLYPH_WIDTH, name="glyphs")(letters)
         letters = letters.reshape(*letters.shape[:2], -1)
         tokens = config.side // 2  # along a side
         apart = told.place[..., None] * tokens - 0.5 - jnp.arange(tokens)
@@ -103,7 +108,7 @@ class AircraftTokens(nn.Module):
         nobody = self.param("nobody", nn.initializers.zeros, (config.context_width,))
         tokens = jnp.where(there, nn.Dense(config.context_width, name="token")(x), nobody)
         pooled = jnp.where(there, nn.Dense(config.pooled, name="pooled")(x), 0.0).sum(-2) / 8.0
-        return tokens, pooled, jnp.where(there, nn.Dense(config.marks, name="marks")(x), 0.0)
+        return tokens, pooled, jnp.where(there, nn.Dense(config.marks, name="marks")(x), 0.0), glyphs
 
 
 def waves(apart: jax.Array) -> jax.Array:
@@ -112,11 +117,11 @@ def waves(apart: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.sin(turns), jnp.cos(turns)], -1)
 
 
-def chart(marks: jax.Array, place: jax.Array, present: jax.Array, side: int) -> jax.Array:
-    """Marks (B, K, M) of aircraft at places (B, K, 2), 0 to 1, laid out around them.
+def chart(marks: jax.Array, glyphs: jax.Array, place: jax.Array, present: jax.Array, side: int) -> jax.Array:
+    """Marks (B, K, M) and letters (B, K, 8, G) of aircraft at places (B, K, 2), 0 to 1, laid out around them.
 
-    Returns (B, side, side, M + 1 + 4 len(WAVELENGTHS)): the marks' sum, how many aircraft are near, and the
-    waves of how far off they are.
+    Returns (B, side, side, M + 1 + 4 len(WAVELENGTHS) + G len(GLYPHS_AT)): the marks' sum, how many aircraft
+    are near, the waves of how far off they are, and the letters of the columns at and beside the latent.
     """
     middle = jnp.arange(side) + 0.5
     apart = middle[:, None] - place[:, :, None] * side  # [B, K, side, 2]
@@ -128,6 +133,12 @@ def chart(marks: jax.Array, place: jax.Array, present: jax.Array, side: int) -> 
     across, down = (waves(apart[..., axis]) for axis in (0, 1))
     found.append(jnp.einsum("bky,bkx,bkxm->byxm", row, column, across))
     found.append(jnp.einsum("bky,bkx,bkym->byxm", row, column, down))
+    letter_at = (TEXT_LEFT + CHARACTER_PX * (jnp.arange(glyphs.shape[2]) + 0.5)) / PATCH
+    beside = apart[..., 0, None, None] + jnp.asarray(GLYPHS_AT) - letter_at[:, None]  # [B, K, side, 8, 3]
+    shares = jnp.exp(-0.5 * jnp.square(beside / GLYPH_REACH))
+    text = jnp.einsum("bkxcj,bkcg->bkxjg", shares, glyphs)
+    text = text.reshape(*text.shape[:3], -1)
+    found.append(jnp.einsum("bky,bkx,bkxm->byxm", row, column, text))
     return jnp.concatenate(found, -1)
 
 
@@ -141,11 +152,11 @@ class ScopeModel(nn.Module):
     def __call__(self, latents, times, told: Told, condition_mask, steps=None) -> jax.Array:
         """Latents (B, 3, h, w, Z), times (B,), masks (B, 3) and steps (B,) as `CosmosDiT` takes them."""
         config = self.config
-        tokens, pooled, marks = AircraftTokens(config, name="action_tokens")(told)
+        tokens, pooled, *laid = AircraftTokens(config, name="action_tokens")(told)
         action = ActionConfig(config.pooled, per_latent=1, hidden=2 * config.width)
         network = CosmosDiT(config.dit, action, self.dtype, name="dit")
         actions = jnp.stack([jnp.zeros_like(pooled), pooled], 1)
-        charts = [chart(marks, place, told.present, config.side) for place in (told.place, told.ahead)]
+        charts = [chart(*laid, place, told.present, config.side) for place in (told.place, told.ahead)]
         seen = jnp.concatenate([latents, jnp.stack([jnp.zeros_like(charts[0]), *charts], 1)], -1)
         said = network(seen, times, tokens, condition_mask, actions=actions, steps=steps)
         said = said[..., : config.latent]

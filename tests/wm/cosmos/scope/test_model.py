@@ -47,15 +47,18 @@ def test_nobodys_numbers_do_not_matter():
 def test_the_chart_says_whose_block_a_latent_may_show_and_how_far_off():
     marks = jnp.asarray([[[2.0], [3.0]]])
     place = jnp.asarray([[[0.5, 0.75], [0.5, 0.75]]])  # of 32 latents: 16 from the left, 24 from the top
-    laid = model.chart(marks, place, jnp.asarray([[True, False]]), 32)
+    glyphs = jnp.zeros((1, 2, 8, 1)).at[0, 0, 2].set(1.0)
+    laid = model.chart(marks, glyphs, place, jnp.asarray([[True, False]]), 32)
     laid = np.asarray(laid[0])
-    assert laid.shape == (32, 32, 1 + 1 + 4 * len(model.WAVELENGTHS))
+    assert laid.shape == (32, 32, 1 + 1 + 4 * len(model.WAVELENGTHS) + 3)
     shows = np.argwhere(laid[..., 1] > 0)
     assert (shows.min(0).tolist(), shows.max(0).tolist()) == ([17, 11], [27, 20])
     assert set(np.unique(laid[..., 0])) == {0.0, 2.0}
     waves = 2 + 2 * len(model.WAVELENGTHS)
+    # The third letter's middle is 10.6 px left of the blip, in the latent from 8 to 16 px left of it.
+    assert np.unravel_index(laid[..., -2].argmax(), (32, 32))[1] == 14
     assert laid[20, 18, 2:waves] == pytest.approx(np.asarray(model.waves(jnp.asarray(2.5))), abs=1e-5)
-    assert laid[20, 18, waves:] == pytest.approx(np.asarray(model.waves(jnp.asarray(-3.5))), abs=1e-5)
+    assert laid[20, 18, waves:-3] == pytest.approx(np.asarray(model.waves(jnp.asarray(-3.5))), abs=1e-5)
 
 
 def test_the_velocity_leads_to_what_the_network_says():
