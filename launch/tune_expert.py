@@ -54,7 +54,13 @@ class Hours:
     start: Callable
     advance: Callable
     devices: int
+    members: int
     minutes: int
+
+    @property
+    def shares(self) -> int:
+        """Every device and every member of the ensemble plays as many hours: their number divides by this."""
+        return self.devices * self.members
 
     @property
     def decisions(self) -> int:
@@ -92,34 +98,48 @@ class Hours:
             carry, terms = jax.lax.scan(step, carry, length=A_MINUTE)
             return carry, jax.tree.map(lambda term: term.sum(0), terms)
 
+        env_params = episodes.model_params(asked)
         return cls(
-            episodes.model_params(asked),
+            env_params,
             jax.jit(start),
             jax.pmap(advance, in_axes=(None, 0, 0), devices=devices, donate_argnums=2),
             len(devices),
+            jax.tree.leaves(env_params.weights)[0].shape[0],
             config.minutes,
         )
 
     def play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
-        """Points by reward term `[C, H]` of candidates `[C, P]` (logarithms) in the hours of keys `[H]`."""
-        shape = len(candidates), len(keys)
-        asked = parallel.split(prices(np.repeat(np.asarray(candidates), len(keys), 0)), self.devices)
-        # The same hours for every candidate: keys are used again on purpose, as their data.
-        again = np.tile(jax.random.key_data(keys), (len(candidates), 1))
-        carry = self.start(self.env_params, jax.random.wrap_key_data(again))
-        carry = parallel.split(carry, self.devices)
+        """Points by reward term `[C, H]` of candidates `[C, P]` (logarithms) in the hours of keys `[H]`.
+
+        H is a multiple of `shares`.
+        """
+        shape = len(keys), len(candidates)
+        again, asked = side_by_side(keys, np.asarray(candidates))
+        asked = parallel.split(prices(asked), self.devices)
+        carry = parallel.split(self.start(self.env_params, again), self.devices)
         total = None
         for _ in range(self.minutes):
             carry, terms = self.advance(self.env_params, asked, carry)
-            terms = jax.tree.map(lambda term: np.asarray(term, np.float64).reshape(shape), terms)
+            terms = jax.tree.map(lambda term: np.asarray(term, np.float64).reshape(shape).T, terms)
             total = terms if total is None else jax.tree.map(np.add, total, terms)
             on_step(A_MINUTE * shape[0] * shape[1])
         return total
 
 
-def fitting(count: int, devices: int) -> int:
-    """The least number of at least `count` that the devices can share equally."""
-    return -(-count // devices) * devices
+def side_by_side(keys, candidates) -> tuple[jax.Array, np.ndarray]:
+    """Keys `[H C]` and candidates `[H C, P]` of the sectors in which every candidate plays the hours of keys.
+
+    All candidates of an hour follow each other, because a sector's place in the batch decides which member of
+    the ensemble moves it (wm.state.network.predict): an hour has one member, whoever plays it.
+    """
+    # Keys are used again on purpose, as their data.
+    again = np.repeat(jax.random.key_data(keys), len(candidates), 0)
+    return jax.random.wrap_key_data(again), np.tile(candidates, (len(keys), 1))
+
+
+def fitting(count: int, shares: int) -> int:
+    """The least number of at least `count` that divides by `shares`."""
+    return -(-count // shares) * shares
 
 
 def returns(points: dict[str, np.ndarray]) -> np.ndarray:
@@ -153,14 +173,14 @@ def centres_of(lines: list[dict]) -> np.ndarray:
 def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -> list[dict]:
     """All generations; each is written as soon as it is played."""
     root = jax.random.key(config.seed)
-    size = 2 * config.pairs * fitting(config.hours, hours.devices)
+    size = 2 * config.pairs * fitting(config.hours, hours.shares)
     total = config.generations * size * hours.decisions
     with runs.progress(total, "decision", len(lines) * size * hours.decisions) as bar:
         for generation in range(len(lines), config.generations):
             key_noise, key_hours = jax.random.split(jax.random.fold_in(root, generation))
             directions = np.asarray(evolution.mirrored(key_noise, config.pairs, len(NAMES)))
             centre = centres_of(lines)[-1]
-            keys = jax.random.split(key_hours, fitting(config.hours, hours.devices))
+            keys = jax.random.split(key_hours, fitting(config.hours, hours.shares))
             points = hours.play(centre + config.spread * directions, keys, bar.update)
             means = returns(points).mean(1)
             slope = evolution.gradient(directions, means, config.spread)
@@ -179,7 +199,7 @@ def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -
 def judge(config: ExpertTuning, hours: Hours, centres: np.ndarray) -> dict:
     """What each centre returns in hours that no generation played, and the gain over the first, paired."""
     key = jax.random.fold_in(jax.random.key(config.seed), config.generations)
-    keys = jax.random.split(key, fitting(config.judged_hours, hours.devices))
+    keys = jax.random.split(key, fitting(config.judged_hours, hours.shares))
     with runs.progress(len(centres) * len(keys) * hours.decisions, "decision") as bar:
         points = hours.play(centres, keys, bar.update)
     own = returns(points)

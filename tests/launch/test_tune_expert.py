@@ -19,7 +19,7 @@ BEST = np.linspace(-0.4, 0.4, P)  # logarithms of the prices at the top of the h
 class Hill:
     """Hours whose return is known: it falls with the square of the distance from BEST."""
 
-    devices, decisions = 1, 12
+    shares, decisions = 1, 12
 
     def play(self, candidates, keys, on_step):
         luck = jax.vmap(jax.random.uniform)(keys)  # an hour's, the same for all candidates
@@ -37,15 +37,27 @@ def test_no_change_of_logarithms_leaves_the_expert_s_prices():
     assert tune_expert.prices(halved).spacing_s.tolist() == pytest.approx([70.0, 35.0])
 
 
+def test_every_candidate_plays_an_hour_in_the_same_member():
+    members, candidates, keys = 4, np.arange(6.0).reshape(3, 2), jax.random.split(jax.random.key(0), 8)
+    again, asked = tune_expert.side_by_side(keys, candidates)
+    assert asked.shape == (24, 2)
+    member = np.arange(24) * members // 24  # contiguous blocks of the batch
+    for hour, key in enumerate(jax.random.key_data(keys)):
+        its = (np.asarray(jax.random.key_data(again)) == np.asarray(key)).all(-1)
+        assert asked[its].tolist() == candidates.tolist()
+        assert set(member[its]) == {hour * members // 8}
+
+
 @pytest.mark.slow
 def test_equal_candidates_have_equal_hours(tmp_path):
     hours = tune_expert.Hours.of(ExpertTuning(out=tmp_path, airport="kabq", minutes=1, devices=1))
-    steps = []
-    points = hours.play(np.zeros((2, P)), jax.random.split(jax.random.key(0), 1), steps.append)
+    assert hours.shares == hours.members > 1
+    steps, keys = [], jax.random.split(jax.random.key(0), hours.shares)
+    points = hours.play(np.zeros((2, P)), keys, steps.append)
     assert set(points) == {"score", "loss", "stranded", "overflow"}
-    assert all(term.shape == (2, 1) for term in points.values())
-    assert sum(steps) == 2 * 12
-    assert all(term[0] == term[1] for term in points.values())
+    assert all(term.shape == (2, len(keys)) for term in points.values())
+    assert sum(steps) == 2 * 12 * len(keys)
+    assert all((term[0] == term[1]).all() for term in points.values())
 
 
 def test_a_search_climbs_is_kept_and_ends_in_a_policy(tmp_path, monkeypatch, capsys):
