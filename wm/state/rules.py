@@ -8,6 +8,7 @@ holds, restricted areas, and what a removal does to the game's list. Letters: N 
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from wm.sector import approach, geometry
@@ -27,8 +28,6 @@ STOPPED_KT = 5.0
 WINDOW_RAD = jnp.deg2rad(1.5)  # off the localizer, within which it is flown whatever the assigned heading
 EARLY_NM = 0.5  # how far before it the turn onto the localizer begins
 PASSED_NM, FLY_BY_NM = 0.5, 5.0  # a fix counts as passed within the one; turns begin within the other
-CROSSWINDS_KT = {"EXTREME_CROSSWIND_OPERATION": (20.0, jnp.inf), "HIGH_CROSSWIND_OPERATION": (10.0, 20.0)}
-TAILWINDS_KT = {"EXTREME_TAILWIND_OPERATION": (10.0, jnp.inf), "HIGH_TAILWIND_OPERATION": (5.0, 10.0)}
 
 
 @struct.dataclass
@@ -265,14 +264,6 @@ def _fate(t: Traffic, airport: Airport):
     return jnp.where(t.valid, jnp.where(stopped, LANDED, fate), STAY)
 
 
-def _wind_events(t: Traffic, landed, scene: Scene) -> dict:
-    """What landings `[N]` cost for the wind: {event: bool [N]}."""
-    angle = jnp.abs(geometry.wrap_pi(scene.wind_from_rad - t.heading_rad))
-    across, tail = jnp.sin(angle) * scene.wind_speed_kt, -jnp.cos(angle) * scene.wind_speed_kt
-    found = {n: landed & (across >= low) & (across < high) for n, (low, high) in CROSSWINDS_KT.items()}
-    return found | {n: landed & (tail >= low) & (tail < high) for n, (low, high) in TAILWINDS_KT.items()}
-
-
 def _frame(carry, frame, scene: Scene, airport: Airport, air):
     """One frame: phases, targets, movement, airspace. The carry is (traffic, runways, Changes)."""
     before, runways, changes = carry
@@ -306,10 +297,7 @@ def _frame(carry, frame, scene: Scene, airport: Airport, air):
     t = t.replace(**moving)
     fate = jnp.where(changes.fate > CONTACT, changes.fate, _fate(t, airport))
     t = t.replace(controllable=t.controllable | (fate == CONTACT))
-    events = _wind_events(t, (fate == LANDED) & (changes.fate != LANDED), scene)
-    events |= {"LOCALIZER_INTERCEPT_ABOVE_GLIDESLOPE": high}
-    none = jnp.zeros_like(high)
-    happened = jnp.stack([events.get(name, none) for name in EVENT_NAMES], -1)
+    happened = high[:, None] & (np.asarray(EVENT_NAMES) == "LOCALIZER_INTERCEPT_ABOVE_GLIDESLOPE")
     changes = transition.Changes(
         leg_frame=jnp.where(t.leg != before.leg, frame, changes.leg_frame),
         phase=t.phase,

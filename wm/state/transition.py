@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from wm.sector import geometry
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.traffic import EVENT_NAMES, FRAME_S, STEP_S, Scene, Traffic
@@ -17,6 +18,7 @@ from wm.state.network import (
     FATE_EVENTS,
     FREE_ALTITUDE_FT,
     FREE_SPEED_KT,
+    LANDED,
     LOST,
     NEVER,
     STAY,
@@ -24,6 +26,8 @@ from wm.state.network import (
 )
 
 COLLISION_NM, COLLISION_FT = 0.05 / tr.KM_PER_NM, 160.0
+CROSSWINDS_KT = {"EXTREME_CROSSWIND_OPERATION": (20.0, jnp.inf), "HIGH_CROSSWIND_OPERATION": (10.0, 20.0)}
+TAILWINDS_KT = {"EXTREME_TAILWIND_OPERATION": (10.0, jnp.inf), "HIGH_TAILWIND_OPERATION": (5.0, 10.0)}
 
 
 @struct.dataclass
@@ -77,7 +81,7 @@ class Changes:
     phase: jax.Array  # int32 after the step
     phase_frame: jax.Array  # int32 frame on which it began; K for never
     fate: jax.Array  # int32 index into FATES
-    events: jax.Array  # those that fate and collisions do not tell
+    events: jax.Array  # those that fate, collisions and the wind do not tell
 
 
 def missed_approach_ft(altitude_ft, field_ft):
@@ -185,6 +189,14 @@ def collisions(sub: tr.SubSteps, ids):
     return jnp.any(pair, -1), jnp.any(pair & (ids[:, None] < ids[None, :]), -1)
 
 
+def wind_events(t: Traffic, landed, scene: Scene) -> dict:
+    """What landings `[N]` cost for the wind, {event: bool [N]}; the game weighs it by the heading alone."""
+    angle = jnp.abs(geometry.wrap_pi(scene.wind_from_rad - t.heading_rad))
+    across, tail = jnp.sin(angle) * scene.wind_speed_kt, -jnp.cos(angle) * scene.wind_speed_kt
+    found = {n: landed & (across >= low) & (across < high) for n, (low, high) in CROSSWINDS_KT.items()}
+    return found | {n: landed & (tail >= low) & (tail < high) for n, (low, high) in TAILWINDS_KT.items()}
+
+
 def transition(scene: Scene, decision: Decision, airport: Airport):
     """Advance one scene `[N]` by one decision of the network.
 
@@ -213,6 +225,7 @@ def conclude(scene: Scene, moved: Scene, sub: tr.SubSteps, changes: Changes, air
     drawn = changes.events & before.valid[:, None]
     events = {name: drawn[:, i] for i, name in enumerate(EVENT_NAMES)}
     events |= {name: fate == code for code, name in FATE_EVENTS.items()} | {"COLLISION": scored}
+    events |= wind_events(t, fate == LANDED, scene)
     events = jnp.stack([events[name] for name in EVENT_NAMES], axis=-1)
     after = moved.replace(
         traffic=t.replace(queue_position=queue),

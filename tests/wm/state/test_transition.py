@@ -57,6 +57,28 @@ def test_fates_remove_and_score_and_contact_makes_controllable():
     np.testing.assert_array_equal(np.asarray(freed.id) >= 0, ~removed)
 
 
+@pytest.mark.parametrize(
+    ("off_deg", "knots", "expected"),
+    [
+        (0.0, 30.0, set()),
+        (90.0, 12.0, {"HIGH_CROSSWIND_OPERATION"}),
+        (90.0, 25.0, {"EXTREME_CROSSWIND_OPERATION"}),
+        (180.0, 6.0, {"HIGH_TAILWIND_OPERATION"}),
+        (180.0, 4.0, set()),
+        (135.0, 25.0, {"HIGH_CROSSWIND_OPERATION", "EXTREME_TAILWIND_OPERATION"}),
+    ],
+)
+def test_a_landing_is_charged_for_the_wind_that_blows_and_for_no_other(off_deg, knots, expected):
+    heading = np.full(6, np.deg2rad(80.0))
+    wind = {"wind_from_rad": np.float32(heading[0] + np.deg2rad(off_deg)), "wind_speed_kt": np.float32(knots)}
+    columns = apart(6) | {"heading_rad": heading, "target_heading_rad": heading}
+    claimed = np.zeros((SLOTS, len(tr.EVENT_NAMES)), bool)
+    claimed[:2, [EVENT["EXTREME_TAILWIND_OPERATION"], EVENT["HIGH_CROSSWIND_OPERATION"]]] = True
+    *_, events, _ = run(columns, wind, fate=np.asarray([net.LANDED] + 5 * [net.STAY]), events=claimed)
+    scored = [{tr.EVENT_NAMES[k] for k in np.flatnonzero(row)} for row in events[:2]]
+    assert scored == [{"ARRIVAL"} | expected, set()]
+
+
 def test_a_bust_scores_and_empty_slots_do_nothing():
     claimed = np.ones((SLOTS, len(tr.EVENT_NAMES)), bool)
     before, after, _, events, removed = run(apart(1), fate=net.BUST, events=claimed)
