@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from wm.sector import approach, separation
+from wm.sector import approach, counting, separation
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.route import route_left_nm
@@ -103,7 +103,7 @@ def step_reward(
     """
     during = jax.tree.map(lambda b, a: jnp.where(before.valid, b, a), before, after)
     ledger, opened = _contact(ledger, during, remaining_s, airport)
-    loss_game, loss_raw, timers = separation.count_step(ledger.timers, before, during, sub, airport)
+    loss_game, loss_raw, timers = counting.count_step(ledger.timers, before, during, sub, airport)
     paid, ledger = _pay(ledger.replace(timers=timers), events)
     arrival = during.category == tr.ARRIVAL
     landed = paid[:, EVENT_NAMES.index("ARRIVAL")]

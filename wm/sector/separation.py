@@ -24,7 +24,6 @@ DIVERGING_RAD = np.deg2rad(15.0)
 DIVERGING_SID_RAD = np.deg2rad(10.0)
 OPPOSITE_RAD = np.deg2rad(135.0)
 SEPARATED_FRAMES = round(30.0 / FRAME_S)  # a loss ends after 30 s of separation
-UNROLL = 5  # frames judged in one compiled loop body
 
 
 @struct.dataclass
@@ -86,13 +85,11 @@ def past_crossing(dx, dy, tracks):
     return (first < 0) | (second < 0)
 
 
-def _diverging(tracks, headings, dx, dy, on_sid):
+def diverging(cosine, tracks, dx, dy, on_sid):
     """Whether the game exempts a pair: headings far enough apart, and one is past the crossing point.
 
-    Angles are compared by their cosines.
+    cosine: of the angle between the headings. Angles are compared by their cosines.
     """
-    (own_east, own_north), (other_east, other_north) = headings
-    cosine = own_east * other_east + own_north * other_north
     least = jnp.where(on_sid, np.cos(DIVERGING_SID_RAD), np.cos(DIVERGING_RAD))
     return (cosine <= least) & (cosine >= np.cos(OPPOSITE_RAD)) & past_crossing(dx, dy, tracks)
 
@@ -131,7 +128,9 @@ def compare(s: SubSteps, airborne_s, rule: PairRule) -> Compared:
     minimum2 = jnp.where(both(lined_up), rule.parallel_nm2, LATERAL_NM**2)
     counted = (s.altitude_ft - rule.elevation_ft >= LOW_FT) & (airborne_s >= YOUNG_S)
     tracks, headings = _directions(s.ground_track_rad), _directions(s.heading_rad)
-    exempt = _diverging(tracks, headings, dx, dy, both(rule.on_sid))
+    (own_east, own_north), (other_east, other_north) = headings
+    cosine = own_east * other_east + own_north * other_north
+    exempt = diverging(cosine, tracks, dx, dy, both(rule.on_sid))
     return Compared(pair, lateral2, minimum2, vertical, both(counted) & ~exempt)
 
 
@@ -163,38 +162,3 @@ def forget_changed(timers: PairTimers, same) -> PairTimers:
     """Timers without those of pairs in which a slot has a new aircraft; `same [N]` bool."""
     same_pair = both(same)
     return jax.tree.map(lambda apart: jnp.where(same_pair, apart, SEPARATED_FRAMES), timers)
-
-
-def count_step(timers: PairTimers, before: Traffic, during: Traffic, sub: SubSteps, airport: Airport):
-    """Judge and count every frame of a step; return (losses by the game's rule, by the raw one, timers).
-
-    before, during: traffic `[N]` at the step's start, and with the aircraft that are new in it. One loop over
-    the frames does everything, so no array of pairs outlives its frame.
-    """
-    rule = pair_rule(during, airport)
-    age = jnp.where(during.airborne_s >= 0, during.airborne_s, -1e6)
-    none = jnp.zeros_like(timers.game)
-
-    def frame(word, now):
-        number, s = now
-        airborne_s = age + jnp.where(before.valid, number * FRAME_S, 0.0)
-        judged = judge(s, airborne_s, rule)
-        apart_game, game, apart_raw, raw = _unpack(word)
-        game = count_frame(apart_game, game, judged[0])
-        return _pack(*game, *count_frame(apart_raw, raw, judged[1])), None
-
-    frames = jnp.arange(1, sub.x_nm.shape[0] + 1)
-    word = _pack(timers.game, none, timers.raw, none)
-    word, _ = jax.lax.scan(frame, word, (frames, sub), unroll=UNROLL)
-    apart_game, game, apart_raw, raw = _unpack(word)
-    losses = [jnp.sum(count.astype(jnp.float32)) for count in (game, raw)]
-    return *losses, PairTimers(game=apart_game, raw=apart_raw)
-
-
-def _pack(*columns):
-    """Four uint8 arrays as one uint32: a loop that carries one array judges a pair only once."""
-    return sum(column.astype(jnp.uint32) << (8 * i) for i, column in enumerate(columns))
-
-
-def _unpack(word):
-    return [(word >> (8 * i)).astype(jnp.uint8) for i in range(4)]

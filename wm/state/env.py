@@ -16,7 +16,7 @@ from wm.sector import commands, observe, reward
 from wm.sector import traffic as tr
 from wm.sector.airport import Airport
 from wm.sector.spaces import MultiDiscrete, Observation
-from wm.state import features, network, rules, transition
+from wm.state import features, network, play, rules, transition
 from wm.state import spawn as sp
 from wm.state.params import EnvParams, EnvState
 
@@ -121,11 +121,11 @@ class OpenScopeWorldModel(environment.Environment[EnvState, EnvParams]):
         """What the network makes of a scene `[N]`: (what `transition` returns, disagreement)."""
         columns = features.dynamics_features(scene, airport)
         stacked = features.stack_features(columns, jnp.bfloat16)
-        outputs = network.predict(params.weights, state.member, stacked)
-        u = network.probe_disagreement(
-            params.weights, state.member, stacked, outputs, scene.traffic.valid, state.time
+        uniform = network.uniforms(key, scene.traffic.valid.shape) if self._sample else None
+        drawn, u = play.play(
+            params.weights, state.member, stacked, scene.traffic.valid, state.time, uniform
         )
-        decision = transition.decide(outputs, scene.traffic, key if self._sample else None)
+        decision = transition.decision_of(drawn, scene.traffic)
         return transition.transition(scene, decision, airport), u
 
     def observe(self, key, state: EnvState, action, params: EnvParams):

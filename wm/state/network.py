@@ -120,7 +120,7 @@ def probe_disagreement(weights, member, features, outputs, valid, tick):
     number) of the first environment points at; the others read 0. Where E is not divisible by
     4 M, and for one environment, every step probes all.
     """
-    second = predict(_neighbours(weights), member, features)
+    second = predict(neighbours(weights), member, features)
     return disagreement(outputs, second, valid)
 
 
@@ -133,10 +133,10 @@ def _probe_batch(axis_size, in_batched, weights, *per_environment):
         tuple(in_batched[1:]),
         per_environment,
     )
-    neighbours = _neighbours(weights)
+    other = neighbours(weights)
     members = jax.tree.leaves(weights)[0].shape[0]
     if axis_size % (members * PROBE_PERIOD):
-        second = jax.vmap(predict, (None, 0, 0))(neighbours, member, features)
+        second = jax.vmap(predict, (None, 0, 0))(other, member, features)
         return jax.vmap(disagreement)(outputs, second, valid), True
     quarter = tick[0] % PROBE_PERIOD
 
@@ -145,31 +145,39 @@ def _probe_batch(axis_size, in_batched, weights, *per_environment):
         return jax.lax.dynamic_index_in_dim(parts, quarter, 1, keepdims=False)
 
     features, outputs, valid = jax.tree.map(probed, (features, outputs, valid))
-    second = jax.vmap(network_of(weights).apply)(neighbours, features)
+    second = jax.vmap(network_of(weights).apply)(other, features)
     found = jax.vmap(jax.vmap(disagreement))(outputs, second, valid)
     now = jnp.arange(PROBE_PERIOD)[:, None] == quarter
     return jnp.where(now, found[:, None], 0.0).reshape(axis_size), True
 
 
-def _neighbours(weights):
+def neighbours(weights):
     """The weights of member m - 1 in the place of member m."""
     return jax.tree.map(lambda w: jnp.roll(w, 1, axis=0), weights)
 
 
 def draw(outputs: dict[str, jax.Array], key) -> dict[str, jax.Array]:
-    """Draw every categorical and binary head; the most likely value where `key` is None.
+    """Every head drawn, scalars as they are; the most likely value where `key` is None."""
+    if key is None:
+        drawn = {n: jnp.argmax(outputs[n], -1).astype(jnp.int32) for n in CATEGORICAL}
+        return drawn | {n: outputs[n] > 0 for n in BINARY} | {n: outputs[n] for n in SCALAR}
+    return draw_by(outputs, uniforms(key, outputs["heading"].shape[:-1]))
+
+
+def uniforms(key, shape: tuple[int, ...]) -> jax.Array:
+    """Random numbers `[*shape, categorical heads + binary outputs]` for `draw_by`."""
+    width = len(CATEGORICAL) + sum(BINARY.values())
+    # Without the barrier, XLA draws all numbers again in every kernel that reads one of them.
+    return jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width), jnp.float32))
+
+
+def draw_by(outputs: dict[str, jax.Array], uniform) -> dict[str, jax.Array]:
+    """Heads drawn with the numbers that `uniforms` gave.
 
     What is less likely than UNLIKELY is never drawn: the game moves aircraft without chance, and a mode or
     phase that is wrong once in ten thousand draws stays wrong for the rest of a flight.
     """
-    if key is None:
-        drawn = {n: jnp.argmax(outputs[n], -1).astype(jnp.int32) for n in CATEGORICAL}
-        return drawn | {n: outputs[n] > 0 for n in BINARY}
-    shape = outputs["heading"].shape[:-1]
-    width = len(CATEGORICAL) + sum(BINARY.values())
-    # Without the barrier, XLA draws all numbers again in every kernel that reads one of them.
-    uniform = jax.lax.optimization_barrier(jax.random.uniform(key, (*shape, width), jnp.float32))
-    drawn = {}
+    drawn = {n: outputs[n] for n in SCALAR}
     for i, name in enumerate(CATEGORICAL):
         chance = jax.nn.softmax(outputs[name], -1)
         upto = jnp.cumsum(jnp.where(chance < UNLIKELY, 0.0, chance), -1)

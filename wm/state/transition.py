@@ -46,7 +46,11 @@ class Decision:
 
 def decide(outputs: dict[str, jax.Array], t: Traffic, key=None) -> Decision:
     """Turn head outputs `[N, .]` into a decision; sampled with `key`, else the most likely."""
-    drawn = draw(outputs, key)
+    return decision_of(draw(outputs, key), t)
+
+
+def decision_of(drawn: dict[str, jax.Array], t: Traffic) -> Decision:
+    """The decision that drawn heads `[N, .]` stand for."""
 
     def axis(name):
         return kn.Axis(drawn[f"{name}_first"], drawn[name], drawn[f"{name}_frame"])
@@ -54,9 +58,9 @@ def decide(outputs: dict[str, jax.Array], t: Traffic, key=None) -> Decision:
     guidance = kn.Guidance(
         heading=axis("heading"),
         altitude=axis("altitude"),
-        free_altitude_ft=t.altitude_ft + FREE_ALTITUDE_FT * outputs["free_altitude"][..., 0],
+        free_altitude_ft=t.altitude_ft + FREE_ALTITUDE_FT * drawn["free_altitude"][..., 0],
         speed=axis("speed"),
-        free_speed_kt=t.landing_speed_kt + FREE_SPEED_KT * outputs["free_speed"][..., 0],
+        free_speed_kt=t.landing_speed_kt + FREE_SPEED_KT * drawn["free_speed"][..., 0],
         leg_frame=drawn["leg_frame"],
         phase=drawn["phase"],
         phase_frame=drawn["phase_frame"],
