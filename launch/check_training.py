@@ -23,6 +23,7 @@ import numpy as np
 
 from configs import cli
 from configs.training_checks import TrainingCheck
+from launch import eval_wm, export
 from launch.shared import records, runs, training
 from wm.cosmos.networks.config import PRESETS
 from wm.cosmos.networks.vae import initial_params
@@ -32,15 +33,23 @@ from wm.store import checkpoints
 from wm.store.provenance import ROOT
 
 FRAMES, SIDE, CLIPS = 5, 16, 12
+DECISIONS = 240  # of the recorded episodes, from a cold start
 PATIENCE_S = 1200.0  # for one start
 EARLY = 5  # every so many kills one comes before training has begun
 PRODUCTS = {"train_ppo": "policy", "finetune": "model", "train_wm": "model"}
 
 
-def make_inputs(folder: Path) -> None:
+def make_inputs(folder: Path, commands: tuple[str, ...] = TrainingCheck.commands) -> None:
+    """What the commands read, made once in a folder."""
+    if "finetune" in commands and not (folder / "vae").exists():
+        make_clips(folder)
+    if "train_wm" in commands and not (folder / "test").exists():
+        for use in ("train", "test"):
+            export.write_first(DECISIONS, eval_wm.SHIPPED / use, folder / use)
+
+
+def make_clips(folder: Path) -> None:
     """Clips of noise and an autoencoder with random weights, for `finetune`."""
-    if (folder / "vae").exists():
-        return
     (folder / "clips").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for number in range(CLIPS):
@@ -61,8 +70,8 @@ def command_line(name: str, inputs: Path, out: Path) -> list[str]:
         "finetune": f"""launch.cosmos finetune --data {inputs}/clips --vae {inputs}/vae --model tiny
             --frames {FRAMES} --height {SIDE} --width {SIDE} --epochs 6 --batch 2 --holdout 4 --pictures 1
             --sampler-steps 2 --optimizer.warmup 1 --optimizer.compute float32""",
-        "train_wm": """launch.train_wm --airports kabq --members 2 --width 32 --batch 64 --steps 48 --inner 2
-            --rows 64 --save-every 2""",
+        "train_wm": f"""launch.train_wm --data {inputs}/train --test {inputs}/test --airports kabq
+            --members 2 --width 32 --batch 64 --steps 48 --inner 2 --rows 64 --save-every 2""",
     }
     return [sys.executable, "-m", *words[name].split(), "--devices", "1", "--out", str(out)]
 
@@ -178,8 +187,7 @@ class Trial:
 
 def check(config: TrainingCheck, folder: Path) -> list[str]:
     """Runs all trials and writes what they found; returns what went wrong, one line each."""
-    if "finetune" in config.commands:
-        make_inputs(folder / "inputs")
+    make_inputs(folder / "inputs", config.commands)
     trials, lost, rows = [], 0, []
     with runs.progress(config.kills * len(config.commands), "kill") as line:
         for name in config.commands:

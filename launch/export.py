@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jax
 import numpy as np
 
 from collect import dataset, export, geojson, scenario, store, tracks
@@ -39,6 +40,16 @@ def examples(data: Path) -> Iterator[tuple[str, dict]]:
             for record in store.read_records(path):
                 example = store.parse_record(record, builder)
                 yield name_of(example["episode_metadata"]), example
+
+
+def write_first(decisions: int, source: Path, folder: Path) -> None:
+    """Record the first decisions of the first episode below `source`, as if it had ended there."""
+    _, example = next(examples(source))
+    last = np.arange(decisions) == decisions - 1
+    steps = {**jax.tree.map(lambda column: column[:decisions], example["steps"]), "is_last": last}
+    example = {**example, "steps": steps}
+    with store.EpisodeWriter(folder, *layout_of(example)) as writer:
+        writer.write(as_written(example))
 
 
 def name_of(metadata: dict) -> str:

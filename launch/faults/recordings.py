@@ -6,15 +6,13 @@ import struct
 from pathlib import Path
 from random import Random
 
-import jax
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 import collect
 from collect import dataset, export, store
 from collect.validate import validate
-from launch.export import as_written, layout_of, name_of, unpacked
+from launch.export import name_of, unpacked, write_first
 from launch.faults import spoil
 from launch.faults.digests import digest
 from launch.faults.fuzz import Reader
@@ -26,14 +24,7 @@ STEPS = 6  # of the recorded episode
 
 def prepare(folder: Path) -> None:
     """The first decisions of a shipped hour, recorded and packed."""
-    source = store.find_directories(DATA / "shipped" / "test")[0]
-    (record,) = store.read_records(store.shards(source)[0])
-    example = store.parse_record(record, store.open_directory(source))
-    short = jax.tree.map(lambda column: column[:STEPS], example["steps"])
-    last = np.arange(STEPS) == STEPS - 1
-    example = {**example, "steps": {**short, "is_last": last}}
-    with store.EpisodeWriter(folder, *layout_of(example)) as writer:
-        writer.write(as_written(example))
+    write_first(STEPS, DATA / "shipped" / "test", folder)
     (folder / ".lock").unlink()
     (record,) = store.read_records(store.shards(folder)[0])
     example = store.parse_record(record, store.open_directory(folder))
