@@ -60,7 +60,7 @@ install() {
         if [ ! -f .venv/installed ] || [ "$(cut -d' ' -f1 .venv/installed)" != "$PWD" ]; then
             "$base" -m venv --clear .venv
         fi
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" \
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable ".[$extras]" \
             || fail "installation failed (see above); nothing outside .venv was changed, so it is safe to run this again"
         printf '%s\n' "$wanted" >.venv/installed
         echo "setup: done"

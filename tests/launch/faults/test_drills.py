@@ -44,16 +44,22 @@ def test_tracebacks_statuses_and_missing_words_are_problems():
     assert [problem.split()[0] for problem in row.problems] == ["ended", "shows", "says"]
 
 
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    """Inputs and undisturbed runs, made once; every fault has folders of its own."""
+    return Bench(tmp_path_factory.mktemp("bench"), 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["SIGKILL", "SIGTERM", "full disk"])
-def test_a_broken_pack_keeps_what_it_has_and_goes_on(tmp_path, fault):
-    row = drills.drill(Bench(tmp_path, 0), "unpack" if fault == "full disk" else "pack", fault)
+def test_a_broken_pack_keeps_what_it_has_and_goes_on(bench, fault):
+    row = drills.drill(bench, "unpack" if fault == "full disk" else "pack", fault)
     assert (row.lost, row.problems) == ([], [])
 
 
 @pytest.mark.slow
-def test_a_lost_file_is_seen(tmp_path):
-    bench, subject = Bench(tmp_path, 0), SUBJECTS["pack"]
+def test_a_lost_file_is_seen(bench):
+    subject = SUBJECTS["pack"]
     _, wanted = bench.whole(subject)
     row = bench.finish(subject, bench.fresh("again"), Row("pack", "a fault"), {**wanted, "gone": "x"})
     assert row.lost == ["gone"]

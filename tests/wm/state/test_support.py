@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 import tests.wm.recordings as rc
 from wm.state import features, labels, support
@@ -81,8 +80,3 @@ def _many_rows(names) -> labels.Rows:
     known = {name: np.zeros(n, np.int8) for name in net.CATEGORICAL}
     binary = {name: np.arange(n * size).reshape(n, size) % 2 == 0 for name, size in net.BINARY.items()}
     return labels.Rows(features=columns, labels=known, binary=binary, scalars={})
-
-
-@pytest.mark.parametrize("name", support.HEADS)
-def test_every_head_with_a_mask_has_choices(name):
-    assert name in net.CATEGORICAL | net.BINARY
