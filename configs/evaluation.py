@@ -21,6 +21,8 @@ from configs.server import ServerConfig
 
 SLOTS = {"ksea": 64, "katl": 64, "klax": 64, "kord": 64}
 """Aircraft a policy sees at the airports where 32 are too few."""
+Dynamics = Literal["learned", "rules"]
+"""What moves the model's aircraft, as wm.state.env names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class EvaluationConfig(ServerConfig):
     reader reads it off pictures alone; with --every 3."""
     checkpoint: Path | None = None
     """World model for --where model; the packaged one if left out."""
-    dynamics: Literal["learned", "rules"] = "learned"
+    dynamics: Dynamics = "learned"
     """What moves aircraft there: the world model's network, or the hand-written rules beside it."""
     cache: Path = Path("runs/evaluations")
     """Finished episodes, by policy, conditions and seed."""
@@ -81,7 +83,7 @@ class WorldModelEvaluation(ServerConfig):
 
     checkpoint: Path | None = None
     """World model; the packaged one if left out."""
-    dynamics: Literal["learned", "rules"] = "learned"
+    dynamics: Dynamics = "learned"
     """What moves aircraft in its hours: its network, or the hand-written rules beside it."""
     test: tuple[Path, ...] = ()
     """Directories of test-seed recordings; the shipped ones if left out."""

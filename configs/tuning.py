@@ -9,8 +9,8 @@ H200 at 64 slots, half a minute at 32. It stops and goes on between generations.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from configs.evaluation import Dynamics
 from configs.values import above, at_least
 
 
@@ -23,7 +23,7 @@ class ExpertTuning:
     airport: str = "klas"
     checkpoint: Path | None = None
     """World model; the packaged one if left out."""
-    dynamics: Literal["learned", "rules"] = "learned"
+    dynamics: Dynamics = "learned"
     """What moves aircraft: the world model's network, or the hand-written rules beside it."""
     minutes: int = 60
     """Length of an imagined hour."""

@@ -13,11 +13,12 @@ def _keep_compiled_programs() -> None:
     """Sets the folder before jax is imported, which reads it then."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "openscope-wm" / "programs"
+    folder = Path("openscope-wm", "programs")
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / folder
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
         writable = False
     if writable:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)

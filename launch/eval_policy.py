@@ -20,7 +20,7 @@ from collect.browser import GameError
 from collect.dataset import SEEDS
 from configs import cli
 from configs.evaluation import EvaluationConfig
-from launch.shared import episodes, players, radar, records, runs, scoreboard
+from launch.shared import episodes, in_game, players, radar, records, runs, scoreboard
 from launch.shared.episodes import EvaluationError, World
 from launch.shared.players import TRAINED, Player
 from launch.shared.viewer import page
@@ -51,7 +51,7 @@ def players_of(config: EvaluationConfig) -> list[Player]:
 
 def worlds(config: EvaluationConfig) -> list[World]:
     """Where to play."""
-    makers = {"real": episodes.real_world, "model": episodes.model_world}
+    makers = {"real": in_game.real_world, "model": episodes.model_world}
     return [make(config) for name, make in makers.items() if config.where in (name, "both")]
 
 

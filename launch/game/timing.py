@@ -7,7 +7,7 @@ import numpy as np
 from collect.dataset import SEEDS
 from configs.evaluation import EvaluationConfig
 from configs.game_checks import Timing
-from launch.shared import episodes, players, scoreboard
+from launch.shared import episodes, in_game, players, scoreboard
 from launch.shared.records import Figure, bootstrap
 
 MEASURES = {
@@ -36,8 +36,8 @@ def run(config: Timing, folder: Path) -> tuple[dict, dict[str, Figure], list[str
     low, _ = SEEDS["test"]
     seeds = range(low, low + config.episodes)
     worlds = {
-        "lock_step": episodes.real_world(evaluation),
-        "browser_timing": episodes.real_world(evaluation, 1.0 / config.frames_per_s),
+        "lock_step": in_game.real_world(evaluation),
+        "browser_timing": in_game.real_world(evaluation, 1.0 / config.frames_per_s),
     }
     played = play(evaluation, worlds, seeds)
     pairs = {policy: compare(found) for policy, found in played.items()}

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from configs.evaluation import WorldModelEvaluation
 from launch import eval_policy
-from launch.shared import episodes, records, scoreboard
+from launch.shared import episodes, in_game, records, scoreboard
 from launch.shared.records import Figure
 from launch.shared.scoreboard import Board
 from launch.shared.viewer import page
@@ -38,7 +38,7 @@ def play(config: WorldModelEvaluation) -> dict[str, dict[str, Board]]:
     """The boards {airport: {world: Board}} of all policies' hours; plays what is missing where it may."""
     asked = [config.of_airport(icao, "real") for icao in config.airports]
     players = {one.slots: eval_policy.players_of(one) for one in asked}
-    makers = {"real": episodes.real_world, "model": episodes.model_world}
+    makers = {"real": in_game.real_world, "model": episodes.model_world}
     boards = {}
     for icao in config.airports:
         boards[icao] = {}

@@ -13,7 +13,7 @@ from configs.evaluation import EvaluationConfig
 from configs.ppo import NetworkConfig
 from configs.recording import Wind
 from launch import eval_policy
-from launch.shared import episodes, players, radar, scoreboard
+from launch.shared import episodes, in_game, players, radar, scoreboard
 from rl.networks import SetNetwork
 from rl.policy import describe, init_params
 from tests.rl.toys import Sector, SectorParams
@@ -133,7 +133,7 @@ def test_names_in_records_and_the_table():
 
 
 def test_an_episode_s_file_names_all_that_decides_it():
-    world = episodes.real_world(EvaluationConfig())
+    world = in_game.real_world(EvaluationConfig())
     noop, random = (players.make(name, 32) for name in ("noop", "random"))
     configs = [
         EvaluationConfig(), EvaluationConfig(airport="klas"), EvaluationConfig(traffic=1.5),
@@ -276,7 +276,7 @@ def cut_short(tmp_path_factory):
     """A cache in which an evaluation was killed in its second episode."""
     cache = tmp_path_factory.mktemp("cache")
     config = cli.parse(EvaluationConfig, [*SHORT, "--policies", "noop", "--cache", str(cache)])
-    world, player = episodes.real_world(config), players.make("noop", 32)
+    world, player = in_game.real_world(config), players.make("noop", 32)
     done = 0
 
     def killed_in_the_second(decisions):
@@ -334,7 +334,7 @@ def test_an_airport_the_game_does_not_have(monkeypatch, tmp_path, capsys):
 @pytest.mark.openscope
 def test_pages_play_as_one_page_does(cut_short):
     config = cli.parse(EvaluationConfig, [*SHORT[:4], "--pages", "2", "--cache", str(cut_short)])
-    world, player = episodes.real_world(config), players.make("noop", 32)
+    world, player = in_game.real_world(config), players.make("noop", 32)
     found = dict(world.play(player, [600000, 600001], lambda decisions: None))
     kept = episodes.read(world.path(config, player, 600000))  # played by one page
     for name in ("return", "events", "aircraft", "flight_hours", "picture"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import launch
 from launch.__main__ import COMMANDS
 from wm.store.provenance import ROOT
 
@@ -20,6 +21,29 @@ PACKAGES = ("wm", "rl", "collect", "configs", "launch")
 def test_every_command_is_in_the_table():
     modules = {path.stem for path in (ROOT / "launch").glob("*.py") if "__main__" in path.read_text()}
     assert set(COMMANDS) == (modules - {"__main__"}) | {"cosmos"}
+
+
+def homeless():
+    """What Path.home does for a user without HOME and without an entry among the system's users."""
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_compiled_programs_are_kept_where_there_is_room_for_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    launch._keep_compiled_programs()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    launch._keep_compiled_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all("compiled programs are not kept: " in line for line in lines)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    launch._keep_compiled_programs()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert (tmp_path / "openscope-wm" / "programs").is_dir()
 
 
 def test_the_table_is_shown_and_a_wrong_name_refused():
@@ -89,6 +113,7 @@ print(action.shape, len(list(hours)), git_commit())
 
 HELP = """
 import contextlib, io, sys
+import launch
 from launch.__main__ import COMMANDS, main
 for command in COMMANDS:
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):

@@ -13,7 +13,7 @@ from collect import GameError, GameFault, dataset
 from collect.browser import BrowserLost
 from collect.slots import FREE, padded_airport
 from configs.evaluation import EvaluationConfig
-from launch.shared import episodes, players, scoreboard
+from launch.shared import episodes, in_game, players, scoreboard
 from rl import evaluate
 from rl.acting import Policy
 from wm.sector import traffic as tr
@@ -35,7 +35,7 @@ def counted(hour):
 
 
 class RecordedGame:
-    """What episodes.play asks of OpenScopeEnv, answered from a recorded hour."""
+    """What in_game.play asks of OpenScopeEnv, answered from a recorded hour."""
 
     look = None
 
@@ -136,7 +136,7 @@ def hour(request):
 def real(hour):
     on_steps = []
     env, start = RecordedGame(hour), (0, {"overflow": 0})
-    found = episodes.play(env, RecordedPlayer(hour), 7, start, threading.Event(), on_steps.append)
+    found = in_game.play(env, RecordedPlayer(hour), 7, start, threading.Event(), on_steps.append)
     assert sum(on_steps) == len(hour.action)
     return found
 
@@ -192,13 +192,13 @@ class FailingGame(RecordedGame):
 
 
 def play_again(env):
-    return episodes._play_again(env, RecordedPlayer(env.hour), 7, threading.Event(), lambda decisions: None)
+    return in_game._play_again(env, RecordedPlayer(env.hour), 7, threading.Event(), lambda decisions: None)
 
 
 def test_a_seed_that_stops_the_game_each_time_is_left_out_and_may_be_tried_again(hour):
     hanging = FailingGame(hour, BrowserLost("hung"))
     assert play_again(hanging) == {"fault": "hung", "again": True}
-    assert hanging.begun == hanging.closed == episodes.ATTEMPTS
+    assert hanging.begun == hanging.closed == in_game.ATTEMPTS
     faulty = FailingGame(hour, GameFault("no route"))
     assert play_again(faulty) == {"fault": "no route"}  # for good, and at once
     assert faulty.begun == faulty.closed == 1
