@@ -11,6 +11,8 @@ of about 0.2 MB. A picture needs Chromium. Those of the README:
         --picture launch/records/viewer.png
     python -m launch.view --data collect/data/shipped/test --episode 1 --at 1770 --pick AAL314 \
         --zoom 1.1 --picture launch/records/viewer_profile.png
+    python -m launch.view --data collect/data/shipped/test --episode 1 --imagine 20 --at 60 --seconds 500 \
+        --pick AAL355 --picture launch/records/viewer.gif
 
 The size on record, of an hour at KSEA with 30 aircraft or more in the mean:
 
@@ -45,9 +47,11 @@ class ViewerConfig:
     """World model of --imagine; the packaged one if left out."""
     out: Path = Path("runs/view.html")
     picture: Path | None = None
-    """Also write a picture (PNG) of the page."""
+    """Also write a picture of the page."""
     at: float = 0.0
     """Seconds from the beginning that the picture shows."""
+    seconds: float | None = None
+    """Game time that a moving picture (GIF) shows from --at on; a still one (PNG) if left out."""
     pick: str | None = None
     """Callsign of the aircraft that is picked in the picture."""
     zoom: float = 1.0
@@ -57,7 +61,7 @@ class ViewerConfig:
 
     def __post_init__(self):
         values.at_least(self, 0, "episode", "beside_episode", "imagine", "at")
-        values.above(self, 0, "minutes", "zoom")
+        values.above(self, 0, "minutes", "zoom", "seconds")
         if self.imagine is not None and self.beside is not None:
             raise ValueError("give beside or imagine, not both: a page shows two episodes")
         if self.record is not None and (self.imagine is not None or self.beside is not None):

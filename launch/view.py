@@ -121,7 +121,11 @@ def main(argv: list[str] | None = None) -> None:
         if config.record:
             records.write(config.record, figures(packed_episodes[0], size))
         if config.picture:
-            page.picture(config.out, config.picture, t=config.at, pick=config.pick, zoom=config.zoom)
+            about = {"pick": config.pick, "zoom": config.zoom}
+            if config.seconds is None:
+                page.picture(config.out, config.picture, t=config.at, **about)
+            else:
+                page.moving_picture(config.out, config.picture, config.at, config.seconds, **about)
             print(config.picture)
 
 

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import gzip
+import itertools
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import tests.wm.scenes as scenes
 from collect import GameError, dataset
@@ -317,6 +319,19 @@ def test_the_command_writes_a_page_and_a_picture(browser, tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert f"{out}: 0." in capsys.readouterr().out
     assert "KABQ real game, expert, seed 600500" in out.read_text()
+
+
+def test_a_moving_picture_moves(browser, made, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "FRAMES", 3)
+    page.moving_picture(made, tmp_path / "new" / "view.gif", 900.0, 60.0, zoom=1.1)
+    with Image.open(tmp_path / "new" / "view.gif") as moving:
+        shown = []
+        for frame in range(moving.n_frames):
+            moving.seek(frame)
+            shown.append(np.asarray(moving.convert("RGB")).astype(int))
+    assert len(shown) == 3
+    assert shown[0].shape == (page.PICTURE_PX[1] // 2, page.PICTURE_PX[0] // 2, 3)
+    assert all(np.abs(b - a).max() > 50 for a, b in itertools.pairwise(shown))
 
 
 def board(*titles: str) -> dict:

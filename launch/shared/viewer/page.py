@@ -1,4 +1,4 @@
-"""Packed episodes as one HTML file, and a picture of such a file as a browser shows it.
+"""Packed episodes as one HTML file, and pictures of such a file as a browser shows it.
 
 The file asks nobody for anything: its policy forbids every request, and runs the one script and style that
 are its own by their hashes. What comes from data is JSON without a "<" in it, and becomes text nodes.
@@ -6,19 +6,23 @@ are its own by their hashes. What comes from data is JSON without a "<" in it, a
 
 import base64
 import hashlib
+import io
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from PIL import Image
 
 from collect.browser import Browser
 
 SCRIPTS = ("decode.js", "scope.js", "labels.js", "profile.js", "timeline.js", "main.js")
 POLICY = "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'"
 PICTURE_PX = (1400, 800)
+FRAMES = 32  # of a moving picture
 
 
 def page(episodes: Sequence[dict[str, Any]]) -> str:
@@ -72,17 +76,46 @@ def picture(path: Path, out: Path, **asked: Any) -> None:
 
     Raises GameError where there is no browser.
     """
+    (shot,) = _shots(path, (asked.pop("t", 0.0),), asked)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(shot)
+
+
+def moving_picture(path: Path, out: Path, first_s: float, seconds: float, **asked: Any) -> None:
+    """A GIF of a page from one time on, half as wide, FRAMES of them a tenth of a second apart.
+
+    Raises as `picture` does.
+    """
+    times = [first_s + seconds * frame / FRAMES for frame in range(FRAMES)]
+    frames = []
+    for shot in _shots(path, times, asked):
+        with Image.open(io.BytesIO(shot)) as whole:
+            half = whole.convert("RGB").resize([side // 2 for side in whole.size], Image.Resampling.LANCZOS)
+        # With one palette for all, what doesn't change costs nothing.
+        palette = frames[0] if frames else half.quantize(64)
+        frames.append(half.quantize(palette=palette, dither=Image.Dither.NONE))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(out, save_all=True, append_images=frames[1:], duration=100, loop=0)
+
+
+def _shots(path: Path, times: Iterable[float], asked: dict[str, Any]) -> list[bytes]:
+    """A PNG of a page at each of some times (s), paused."""
     width, height = PICTURE_PX
-    address = f"{path.resolve().as_uri()}#{urlencode({k: v for k, v in asked.items() if v is not None})}"
+    begin, *later = times
+    given = {"t": begin, **{name: value for name, value in asked.items() if value is not None}}
+    address = f"{path.resolve().as_uri()}#{urlencode(given)}"
 
     async def shoot():
         shown = await browser.process.new_page(viewport={"width": width, "height": height})
         await shown.goto(address)
         await shown.wait_for_selector("body[data-ready]")
         await shown.wait_for_timeout(300)  # a few frames
-        return await shown.screenshot()
+        shots = [await shown.screenshot()]
+        for time_s in later:
+            await shown.fill("#scrub", str(time_s))
+            await shown.wait_for_timeout(60)
+            shots.append(await shown.screenshot())
+        return shots
 
     with Browser() as browser:
-        shot = browser.run(shoot(), 60.0)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(shot)
+        return browser.run(shoot(), 60.0 + len(later))
