@@ -1,4 +1,4 @@
-"""Where positions in an airport's plane lie on the globe, and back, exactly as the game converts them.
+"""Where positions in an airport's plane lie on the globe, exactly as the game converts them.
 
     latitude, longitude = to_globe(x_nm, y_nm, episode.static)      # degrees
 
@@ -23,16 +23,6 @@ def to_globe(x_nm, y_nm, static: dict) -> tuple[np.ndarray, np.ndarray]:
     across = 2.0 * np.arcsin(np.sin(east / (2.0 * EARTH_RADIUS_NM)) / np.cos(latitude))
     longitude = np.degrees(static["longitude_rad"] + across)
     return np.degrees(latitude + north / EARTH_RADIUS_NM), (longitude + 180.0) % 360.0 - 180.0
-
-
-def to_plane(latitude_deg, longitude_deg, static: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Nautical miles (x, y) in the plane of places `[...]` on the globe, up to a quarter turn away."""
-    turn, latitude = static["magnetic_north_rad"], static["latitude_rad"]
-    across = np.radians(np.asarray(longitude_deg, np.float64)) - static["longitude_rad"]
-    across = (across + np.pi) % (2.0 * np.pi) - np.pi
-    east = 2.0 * EARTH_RADIUS_NM * np.arcsin(np.cos(latitude) * np.sin(across / 2.0))
-    north = (np.radians(np.asarray(latitude_deg, np.float64)) - latitude) * EARTH_RADIUS_NM
-    return east * np.cos(turn) - north * np.sin(turn), east * np.sin(turn) + north * np.cos(turn)
 
 
 def true_deg(bearing_rad, static: dict) -> np.ndarray:

@@ -190,10 +190,7 @@ def kept_figures(notebook: str) -> str:
                 if named := re.match(r"From launch/records/(\w+)\.json", line):
                     record = named[1]
                 elif row := re.match(r"  (\w+) +\S+  \(.*n = \d+(\n?)$", line):
-                    f = records.figure_of(records.read(record), row[1], record)
-                    value, low, high = (f"{x:,.6g}" for x in (f.value, f.low, f.high))
-                    said = f"  {row[1]:42s} {value:>12s}  ({low} to {high}) {f.unit}, n = {f.n}{row[2]}"
-                    output["text"][i] = said
+                    output["text"][i] = records.line(record, row[1]) + row[2]
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 

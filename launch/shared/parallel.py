@@ -244,12 +244,6 @@ def gather(tree: Any) -> Any:
     return jax.tree.map(joined, tree)
 
 
-def wait_for_all(name: str) -> None:
-    """Returns when every host, where there are several, has come to this call of that name."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def _mesh(chosen: list[jax.Device]) -> Mesh:
     # Explicit axes, jax.make_mesh's default, make shard_map refuse arrays that were not placed beforehand.
     return jax.make_mesh((len(chosen),), (AXIS,), axis_types=(AxisType.Auto,), devices=chosen)

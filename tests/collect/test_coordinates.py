@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from globe import to_plane
 
 from collect import coordinates
 
@@ -27,7 +28,7 @@ def place(latitude_deg: float, longitude_deg: float, declination_deg: float = 0.
 def test_fixes_of_a_real_airport_lie_where_the_game_has_them(name, static):
     globe, plane = FIXES[name]
     np.testing.assert_allclose(coordinates.to_globe(*plane, static), globe, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(coordinates.to_plane(*globe, static), plane, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(to_plane(*globe, static), plane, rtol=0, atol=1e-10)
 
 
 # A degree of the game's sphere of 6371 km is 111.19493 km or 60.04046 nm.
@@ -45,12 +46,12 @@ def test_fixes_of_a_real_airport_lie_where_the_game_has_them(name, static):
 )
 def test_hand_computed_places(at, xy_nm, globe):
     np.testing.assert_allclose(coordinates.to_globe(*xy_nm, at), globe, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(coordinates.to_plane(*globe, at), xy_nm, rtol=0, atol=5e-4)
+    np.testing.assert_allclose(to_plane(*globe, at), xy_nm, rtol=0, atol=5e-4)
 
 
 def test_there_and_back_over_a_whole_sector(static):
     x, y = np.meshgrid(np.linspace(-150, 150, 31), np.linspace(-150, 150, 31))
-    back = coordinates.to_plane(*coordinates.to_globe(x, y, static), static)
+    back = to_plane(*coordinates.to_globe(x, y, static), static)
     np.testing.assert_allclose(back, (x, y), rtol=0, atol=1e-9)
 
 

@@ -6,9 +6,10 @@ import flown
 import numpy as np
 import pyarrow as pa
 import pytest
+from globe import to_plane
 from pyarrow import parquet
 
-from collect import coordinates, tracks
+from collect import tracks
 
 COLUMNS = {
     "timestamp": pa.timestamp("us", tz="UTC"),
@@ -54,7 +55,7 @@ def test_hand_computed_values(columns, static):
     # 106.608307 W, where a degree east is 60.04046 cos 35.038917 = 49.1590 nm.
     assert one["latitude"][0] == pytest.approx(35.038917 - 3.0597 / 60.04046, abs=1e-5)
     assert one["longitude"][0] == pytest.approx(-106.608307 + 19.7646 / 49.1590, abs=1e-5)
-    x, y = coordinates.to_plane(one["latitude"], one["longitude"], static)
+    x, y = to_plane(one["latitude"], one["longitude"], static)
     np.testing.assert_allclose([x, y], [[20.0, 19.5, 19.0, 18.5], [0.0] * 4], atol=1e-9)
 
 
