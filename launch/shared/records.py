@@ -189,7 +189,7 @@ def figure_of(record: dict[str, Any], figure: str, name: str) -> Figure:
 
 
 def line(name: str, figure: str) -> str:
-    """A figure of a record as text: its name, value, 95 % interval, unit and n. Raises as `figure_of` does."""
+    """A figure as text: its name, value, 95 % interval, unit and n. Raises as `figure_of` does."""
     f = figure_of(read(name), figure, name)
     value, low, high = (f"{x:,.6g}" for x in (f.value, f.low, f.high))
     return f"  {figure:42s} {value:>12s}  ({low} to {high}) {f.unit}, n = {f.n}"
