@@ -4,10 +4,11 @@
     ./launch/demo.sh --short      a smoke run of every stage
     ./launch/demo.sh --url http://localhost:3003   ends in the real game
 
-Learns a small world model of KABQ from the shipped recording and puts its error beside the shipped model's,
-on the same unseen hour. PPO then goes on from the shipped controller in that new model. At last no commands,
-random commands, the shipped controller (before) and the new one (after) play the same hours in the shipped
-model; in the new model no commands and the new controller play them.
+Writes a page that plays a recorded hour. Learns a small world model of KABQ from the shipped recording and
+puts its error beside the shipped model's, on the same unseen hour. PPO then goes on from the shipped
+controller in that new model. At last no commands, random commands, the shipped controller (before) and the
+new one (after) play the same hours in the shipped model; in the new model no commands and the new controller
+play them.
 """
 
 import dataclasses

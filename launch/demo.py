@@ -17,7 +17,7 @@ from pathlib import Path
 from configs import cli
 from configs.demo import FULL, SHORT, DemoConfig, Sizes
 from configs.world_model import WorldModelConfig
-from launch import eval_policy, train_ppo, train_wm
+from launch import eval_policy, train_ppo, train_wm, view
 from launch.eval_wm import SHIPPED, load_recordings
 from launch.shared import runs
 from launch.shared.scoreboard import record_names
@@ -26,6 +26,7 @@ from wm.state import bundle, labels
 MARK = "demo.json"  # tells a demonstration's folder from others
 PLACES = {"shipped": "the shipped model", "new": "the new model", "real": "the real game"}
 PICTURES = {
+    "recorded.html": "a recorded hour of the real game, to play in a browser",
     "wm/curves.png": "how the new model learned",
     "wm/overlay.png": "five recorded minutes and what the new model makes of them",
     "wm/overlay_shipped.png": "the same minutes in the shipped model",
@@ -50,6 +51,11 @@ def stage(name: str, module: Callable[[list[str]], object], arguments: list[str]
     print(f"   {seconds:.0f} s, {cpu:.0f} s of processor time", flush=True)
     command = f"python -m {module.__module__} {shlex.join(arguments)}"
     return {"command": command, "seconds": seconds, "cpu_seconds": cpu}
+
+
+def recorded(config: DemoConfig) -> list[str]:
+    """Arguments of launch.view: something to look at within a minute."""
+    return ["--data", str(SHIPPED / "test"), "--out", str(config.out / "recorded.html")]
 
 
 def world_model(config: DemoConfig, sizes: Sizes) -> list[str]:
@@ -162,6 +168,7 @@ def main(argv: list[str] | None = None) -> None:
     runs.write_config(config.out / MARK, config)
     begin, cpu = time.perf_counter(), time.process_time()
     stages = {
+        "recorded": stage("Show a recorded hour", view.main, recorded(config)),
         "world_model": stage(
             "Learn the simulator from the shipped recording", train_wm.main, world_model(config, sizes)
         ),
