@@ -106,7 +106,7 @@ class ScopeJudge:
     """Drawn windows; the first of every hour begin at equal distances."""
     pictures: int = 20
     """Drawn one after the other in a window, 15 s each."""
-    sampler_steps: int = 6
+    sampler_steps: int = 2
     batch: int = 32
     seed: int = 0
     record: str = ""
@@ -115,3 +115,45 @@ class ScopeJudge:
     def __post_init__(self):
         at_least(self, 1, "windows", "sampler_steps", "batch")
         at_least(self, 4, "pictures")
+
+
+# Words for the figures of `scope_judge` with a suffix: (label, figure)
+
+
+def reading_rows(suffix: str = "") -> tuple[tuple[str, str], ...]:
+    """How well Cosmos' autoencoder and reader do on recorded pictures."""
+    rows = (
+        ("clear digits right after the autoencoder", "vae_digits"),
+        ("blips moved by it (px)", "vae_px"),
+        ("reader: aircraft in view that are found", "reader_recall"),
+        ("... blips of nobody's (per picture)", "reader_false"),
+        ("... position error (px)", "reader_px"),
+        ("... clear digits right", "reader_digits"),
+        ("... altitudes within 100 ft, hidden ones included", "reader_altitude"),
+        ("... heading error (degrees)", "reader_heading"),
+        ("... clear callsigns right", "reader_callsigns"),
+    )
+    return tuple((label, name + suffix) for label, name in rows)
+
+
+def drawn_rows(suffix: str = "") -> tuple[tuple[str, str], ...]:
+    """What windows are like that the pixel model drew, one and five minutes ahead."""
+    words = {
+        "position": "position error (nm)",
+        "last_picture": "... of the last picture (nm)",
+        "constant_velocity": "... at constant velocity (nm)",
+        "altitude": "altitude error (ft)",
+        "digits": "clear numbers that can be read",
+        "lost": "lost and invented, per aircraft",
+        "psnr": "PSNR (dB)",
+        "psnr_aircraft": "... around aircraft (dB)",
+        "ssim": "SSIM",
+        "ssim_aircraft": "... around aircraft",
+    }
+    rows = [(f"{s} s: {label}", f"{name}_{s}s{suffix}") for s in (60, 300) for name, label in words.items()]
+    last = {
+        "horizon_s": "last picture with a median error under 1 nm (s)",
+        "exchanged_ratio_structured": "error under exchanged over own commands, 300 s",
+        "reversed_obeyed": "reversed turns that are obeyed",
+    }
+    return (*rows, *((label, name + suffix) for name, label in last.items()))
