@@ -82,7 +82,7 @@ class ScopeTrain:
             require(0 <= value < 1, name, value, "at least 0 and below 1")
 
 
-JudgePart = Literal["reading", "drawing"]
+JudgePart = Literal["reading", "landings", "drawing"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ class ScopeJudge:
     """Hours of test seeds, of one airport."""
     out: Path
     """Where results.json and pictures go."""
-    parts: tuple[JudgePart, ...] = ("reading", "drawing")
-    """What is measured: reader and autoencoder on recorded pictures, windows that the model draws."""
+    parts: tuple[JudgePart, ...] = ("reading", "landings", "drawing")
+    """What is measured: reader and autoencoder on recorded pictures, landings that the tracks show, windows
+    that the model draws."""
     suffix: str = ""
     """Of the figures' names, such as _klas."""
     windows: int = 64

@@ -7,16 +7,15 @@ Below --out come results.json, and drawn.png and drawn.mp4: recorded pictures be
 
 import time
 from dataclasses import asdict
-from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from configs import cli
 from configs.scope import ScopeJudge
-from launch.shared import records, runs, video
+from launch.shared import records, runs
+from launch.shared.film import Film
 from launch.shared.records import Figure
 from wm.cosmos.sampling.sample import SampleConfig
 from wm.cosmos.scope import commands, crops, hours, rollout
@@ -30,8 +29,6 @@ from wm.store.checkpoints import CheckpointError
 LOST_NM = 10.0  # the error of an aircraft that was not found in two pictures, or in none so far
 FOUND_PX = 4.0  # a blip within so much of an aircraft is its own
 TRUSTED_NM = 1.0
-SHOWN = 4  # windows in drawn.png and drawn.mp4
-FILM_FPS = 4.0
 
 
 class Judge:
@@ -45,6 +42,7 @@ class Judge:
         self.eyes = Eyes.load(config.run / "reader")
         self.airport = self.coder.number(self.hours[0].airport)
         self.figures: dict[str, Figure] = {}
+        self._read: dict[int, Blips] = {}
 
     def put(self, name: str, samples, unit: str, statistic=np.mean) -> None:
         """Keep and print a figure of independent samples, if there are any."""
@@ -64,10 +62,9 @@ class Judge:
         rows: dict[str, list] = {}
         for hour in self.hours:
             self.coder.check(hour)
-            pictures = np.asarray(shown(hour.pictures, hour.palette))
-            seen = self.eyes.read(pictures)
+            seen = self._seen(hour)
             self._read_hour(hour, seen, rows)
-            some = np.arange(0, len(pictures), 6)
+            some = np.arange(0, len(hour.pictures), 6)
             latents = self.coder.encode(hour.pictures[some], self.airport)
             again = self.eyes.read(self.coder.decode(latents, self.airport))
             _round_trip(hour, some, jax.tree.map(lambda x, some=some: x[some], seen), again, rows)
@@ -89,6 +86,16 @@ class Judge:
         """Write the figures that there are: a judge that is cut off has lost none of them."""
         kept = {name: asdict(figure) for name, figure in self.figures.items()}
         runs.write_results(self.config.out, {"config": cli.to_json(self.config), "figures": kept})
+
+    def landings(self) -> None:
+        """Who lands, told by tracks that are read off pictures."""
+        each = [hits(rollout.landings(hour, self._seen(hour)), rollout.landed(hour)) for hour in self.hours]
+        self.put("landing_f1", [row for rows in each for row in rows], "", ratio)
+
+    def _seen(self, hour: Hour) -> Blips:
+        if id(hour) not in self._read:
+            self._read[id(hour)] = self.eyes.read(np.asarray(shown(hour.pictures, hour.palette)))
+        return self._read[id(hour)]
 
     def _read_hour(self, hour: Hour, seen: Blips, rows: dict[str, list]) -> None:
         tracks = Tracks(hour.px_per_nm, hour.side)
@@ -172,7 +179,8 @@ class Judge:
             self.put(f"last_picture_{name}", still, "nm", np.median)
             self.put(f"constant_velocity_{name}", straight, "nm", np.median)
             self.put(f"altitude_{name}", altitude, "ft", np.median)
-            self.put(f"digits_{name}", legible(windows, count), "")
+            self.put(f"digits_{name}", [sure for sure, _ in legible(windows, count)], "")
+            self.put(f"numbers_right_{name}", [right for _, right in legible(windows, count)], "")
             self.put(f"lost_{name}", astray(windows, count), "", ratio)
         medians = [np.median(errors(windows, count)[0] or [np.nan]) for count in range(1, most + 1)]
         print("median error (nm) of pictures 1, 2, ...: " + " ".join(f"{value:.2f}" for value in medians))
@@ -209,14 +217,14 @@ def compare(hour: Hour, t: int, blips: Blips, pairs: dict[int, int], rows: dict[
             read = blips.callsign[blip].argmax(-1)
             rows.setdefault("reader_callsigns", []).append((read == callsign).all())
         if whole[column, 1]:
-            truth = np.concatenate([altitude, speed])
-            rows.setdefault("reader_digits", []).extend(numbers_of(blips, blip) == truth)
+            read = digits_of(blips.altitude_ft[blip], blips.speed_kt[blip])
+            rows.setdefault("reader_digits", []).extend(read == np.concatenate([altitude, speed]))
 
 
-def numbers_of(blips: Blips, blip: int) -> np.ndarray:
-    """The five digits that were read: hundreds of feet, tens of knots."""
-    altitude = crops.digits(np.round(blips.altitude_ft[blip] / 100), 3)
-    return np.concatenate([altitude, crops.digits(np.round(blips.speed_kt[blip] / 10), 2)])
+def digits_of(altitude_ft: float, speed_kt: float) -> np.ndarray:
+    """The five digits of a data block: hundreds of feet, tens of knots."""
+    altitude = crops.digits(np.round(altitude_ft / 100), 3)
+    return np.concatenate([altitude, crops.digits(np.round(speed_kt / 10), 2)])
 
 
 def altitudes(hour: Hour, t: int, blips: Blips, tracks: Tracks, rows: dict[str, list]) -> None:
@@ -245,7 +253,16 @@ def _round_trip(hour: Hour, some: np.ndarray, before: Blips, after: Blips, rows:
                 rows.setdefault("vae_px", []).append(moved)
             if whole[column, 1]:
                 truth = np.concatenate(crops.read_off(hour, t, column)[1:3])
-                rows.setdefault("vae_digits", []).extend(numbers_of(two, blip) == truth)
+                read = digits_of(two.altitude_ft[blip], two.speed_kt[blip])
+                rows.setdefault("vae_digits", []).extend(read == truth)
+
+
+def hits(found: dict[int, int], true: dict[int, int]) -> list[tuple[int, int]]:
+    """Of everybody who lands as found or in truth: twice whether that is the same within a picture, and in
+    how many of the two. The ratio of the sums is F1.
+    """
+    near = {key for key in found.keys() & true.keys() if abs(found[key] - true[key]) <= 1}
+    return [(2 * (key in near), (key in found) + (key in true)) for key in sorted(found.keys() | true.keys())]
 
 
 def ratio(rows: np.ndarray) -> float:
@@ -279,15 +296,20 @@ def errors(windows: list[Window], count: int) -> tuple[list[float], ...]:
     return place, altitude, still, straight
 
 
-def legible(windows: list[Window], count: int) -> list[bool]:
-    """Whether the numbers that are clear in the recorded picture can be read in the drawn one."""
+def legible(windows: list[Window], count: int) -> list[tuple[bool, bool]]:
+    """Of numbers that are clear in the recorded picture: whether the reader is sure of those in the drawn
+    one, and whether it reads altitude and speed as they are recorded.
+    """
     found = []
     for window in windows:
-        t = window.start + count
-        whole, ids = crops.clear(window.hour, t)[:, 1], window.hour.column("id")[t].astype(int)
-        for column in np.flatnonzero(window.hour.in_view[t] & whole):
-            if int(ids[column]) in window.course[count - 1]:
-                found.append(window.course[count - 1][int(ids[column])].readable)
+        hour, t = window.hour, window.start + count
+        whole, ids = crops.clear(hour, t)[:, 1], hour.column("id")[t].astype(int)
+        for column in np.flatnonzero(hour.in_view[t] & whole):
+            one = window.course[count - 1].get(int(ids[column]))
+            if one is not None:
+                truth = np.concatenate(crops.read_off(hour, t, column)[1:3])
+                right = (digits_of(one.altitude_ft, one.speed_kt) == truth).all()
+                found.append((one.readable, bool(one.readable and right)))
     return found
 
 
@@ -318,67 +340,6 @@ def obeyed(windows: list[Window]) -> list[bool]:
     return found
 
 
-class Film:
-    """The pictures of some windows, drawn beside recorded."""
-
-    def __init__(self, windows: list[Window]):
-        self.windows, self.kept = windows, []
-
-    def __call__(self, number: int, pictures: np.ndarray) -> None:
-        """Keep picture `number` of the windows."""
-        self.kept.append(pictures[: len(self.windows)])
-
-    def true(self, index: int, number: int) -> np.ndarray:
-        """What was recorded of a window, [H, W, 3]."""
-        window = self.windows[index]
-        return window.hour.palette[window.hour.pictures[window.start + 1 + number]]
-
-    def save(self, folder: Path) -> None:
-        """drawn.png: the first, fourth, tenth and last picture of the first windows, recorded above drawn;
-        drawn.mp4: all of their pictures, recorded at the left, drawn at the right.
-        """
-        chosen = sorted({n for n in (0, 3, 9, len(self.kept) - 1) if n < len(self.kept)})
-        strips, shown = [], range(min(SHOWN, len(self.windows)))
-        for index in shown:
-            strips.append(np.concatenate([self.true(index, n) for n in chosen], 1))
-            strips.append(np.concatenate([self.kept[n][index] for n in chosen], 1))
-        cv2.imwrite(str(folder / "drawn.png"), np.concatenate(strips)[..., ::-1])
-        side = self.windows[0].hour.side
-        with video.writer(folder / "drawn.mp4", side, 2 * side, FILM_FPS) as append:
-            for index in shown:
-                pairs = [(self.true(index, n), drawn[index]) for n, drawn in enumerate(self.kept)]
-                append(np.stack([np.concatenate(pair, 1) for pair in pairs]))
-
-    def likeness(self, count: int) -> dict[str, list[float]]:
-        """PSNR (dB) and SSIM of the count-th drawn picture of every window, whole and around aircraft."""
-        found: dict[str, list[float]] = {"psnr": [], "ssim": [], "psnr_aircraft": [], "ssim_aircraft": []}
-        for index, window in enumerate(self.windows):
-            true, drawn = self.true(index, count - 1), self.kept[count - 1][index]
-            squares = np.square(true.astype(np.float32) - drawn).mean(-1)
-            alike, near = ssim_map(true, drawn), np.zeros(squares.shape, bool)
-            for place, _ in rollout.true_place(window.hour, window.start + count).values():
-                column, row = np.round(place).astype(int)
-                near[max(0, row - 48) : row + 16, max(0, column - 32) : column + 32] = True
-            for name, where in (("", slice(None)), ("_aircraft", near)):
-                if where is near and not near.any():
-                    continue
-                found[f"psnr{name}"].append(10 * np.log10(255.0**2 / max(squares[where].mean(), 1e-3)))
-                found[f"ssim{name}"].append(alike[where].mean())
-        return found
-
-
-def ssim_map(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Structural similarity (Wang et al. 2004) of the greys of two pictures uint8 at every pixel."""
-    x, y = (picture.astype(np.float32).mean(-1) for picture in (one, other))
-    blurred = lambda z: cv2.GaussianBlur(z, (11, 11), 1.5)  # noqa: E731
-    mean_x, mean_y = blurred(x), blurred(y)
-    varied_x, varied_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
-    shared = blurred(x * y) - mean_x * mean_y
-    a, b = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    above = (2 * mean_x * mean_y + a) * (2 * shared + b)
-    return above / ((mean_x**2 + mean_y**2 + a) * (varied_x + varied_y + b))
-
-
 def main(argv: list[str]) -> None:
     """Measure, and write results.json."""
     config = cli.parse(ScopeJudge, argv)
@@ -387,6 +348,8 @@ def main(argv: list[str]) -> None:
         judge = Judge(config)
         if "reading" in config.parts:
             judge.reading()
+        if "landings" in config.parts:
+            judge.landings()
         if "drawing" in config.parts and (config.run / "model").exists():
             judge.drawing()
         judge.save()

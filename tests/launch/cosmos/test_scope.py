@@ -12,6 +12,7 @@ import pytest
 
 from configs.scope import ScopeJudge, ScopeTrain
 from launch.cosmos import scope_judge, scope_train
+from launch.shared import film
 from wm.cosmos.scope import hours
 from wm.cosmos.scope.hours import ScopeError
 from wm.cosmos.scope.reader import Aircraft
@@ -60,13 +61,34 @@ def test_lost_and_invented_aircraft_are_counted(hour):
     assert scope_judge.astray([drawn(hour, missed=2)], 2) == [(count + 1, count)]
 
 
+def test_a_number_that_the_reader_is_sure_of_may_be_wrong(hour):
+    window = drawn(hour)
+    for column in np.flatnonzero(hour.in_view[3]):
+        key, speed = int(hour.column("id")[3, column]), float(hour.column("ground_speed_kt")[3, column])
+        sure = {"readable": True, "speed_kt": np.floor(speed / 10 + 0.5) * 10}
+        window.course[1][key] = dataclasses.replace(window.course[1][key], **sure)
+    found = scope_judge.legible([window], 2)
+    assert len(found) > 2
+    assert set(found) == {(True, True)}
+    for key, one in window.course[1].items():
+        window.course[1][key] = dataclasses.replace(one, altitude_ft=one.altitude_ft + 100.0)
+    assert set(scope_judge.legible([window], 2)) == {(True, False)}
+    assert set(scope_judge.legible([drawn(hour)], 2)) == {(False, False)}
+
+
+def test_a_landing_counts_where_it_is_found_within_a_picture():
+    rows = scope_judge.hits({1: 10, 2: 20, 4: 5}, {1: 11, 2: 22, 3: 7})
+    assert rows == [(2, 2), (0, 2), (0, 1), (0, 1)]
+    assert scope_judge.ratio(np.asarray(rows)) == pytest.approx(2 / 6)  # 1 right, 3 found, 3 true
+
+
 def test_equal_pictures_are_alike_and_others_are_not():
     generator = np.random.default_rng(0)
     one = generator.integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    assert scope_judge.ssim_map(one, one) == pytest.approx(np.ones((32, 32)))
+    assert film.ssim_map(one, one) == pytest.approx(np.ones((32, 32)))
     # Of a constant difference only the means differ: (2 a b + c) / (a² + b² + c).
     flat = [np.full((32, 32, 3), value, np.uint8) for value in (100, 200)]
-    assert scope_judge.ssim_map(*flat) == pytest.approx(np.full((32, 32), 40006.5025 / 50006.5025), abs=1e-4)
+    assert film.ssim_map(*flat) == pytest.approx(np.full((32, 32), 40006.5025 / 50006.5025), abs=1e-4)
 
 
 def test_a_ratio_is_of_sums():
@@ -97,7 +119,7 @@ def test_all_stages_and_the_judge(hour, tmp_path, capsys):
     hours.save(tmp_path / "test" / "kabq-600000.npz", hours_of_six)
     scope_judge.main(["--run", str(run), "--data", f"{tmp_path}/test", *judged])
     figures = json.loads((tmp_path / "judged" / "results.json").read_text())["figures"]
-    assert {"reader_recall", "reader_false", "lost_60s"} <= set(figures)
+    assert {"reader_recall", "reader_false", "lost_60s", "numbers_right_60s"} <= set(figures)
     assert {"psnr_60s", "ssim_aircraft_60s"} <= set(figures)
     assert (tmp_path / "judged" / "drawn.png").exists()
     assert (tmp_path / "judged" / "drawn.mp4").exists()

@@ -210,7 +210,6 @@ class Blips:
     """What is read of pictures; leaves (B, K, ...), the best blips first."""
 
     found: jax.Array  # bool
-    score: jax.Array  # probability of being one
     place: jax.Array  # (.., 2) pixels
     callsign: jax.Array  # (.., 8, 37) probabilities
     altitude_ft: jax.Array
@@ -240,10 +239,9 @@ def read(variables: dict, pictures: jax.Array, config: ReaderConfig, dtype=jnp.f
     altitude, altitude_p = number("altitude", 100)
     speed, _ = number("speed", 10)
     heading = jnp.mod(jnp.arctan2(out["heading"][..., 0], out["heading"][..., 1]), 2 * jnp.pi)
-    return Blips(
-        found, score, place, jax.nn.softmax(out["callsign"]), altitude, altitude_p * clear[..., 1], speed,
-        heading, clear,
-    )  # fmt: skip
+    altitude_p = altitude_p * clear[..., 1]
+    callsign = jax.nn.softmax(out["callsign"])
+    return Blips(found, place, callsign, altitude, altitude_p, speed, heading, clear)
 
 
 def _best(cells: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

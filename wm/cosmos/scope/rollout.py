@@ -202,6 +202,54 @@ def commanded(hour: Hour, first: int, end: int) -> set[int]:
     return set(hour.column("id")[first:end][given].astype(int).tolist())
 
 
+# Landings
+
+LANDED_NM = 2.5  # from the middle of a picture, where the airport is
+LANDED_FT = 500.0  # above the lowest altitude that was read so far
+GONE = 2  # pictures in a row without a blip after which it is believed to be gone
+
+
+def landings(hour: Hour, seen: Blips) -> dict[int, int]:
+    """{arrival: first picture without it} of those that land as the pictures of an hour show them.
+
+    Recorded are only who comes into view where, and who arrives, as a flight strip says.
+
+    Args:
+      seen: what is read of all pictures, leaves [T, K, ...].
+    """
+    tracks, found, before, lowest = Tracks(hour.px_per_nm, hour.side), {}, set(), np.inf
+    arrivals = set(hour.column("id")[hour.column("category") == tr.ARRIVAL].astype(int).tolist())
+    for t in range(len(hour.pictures)):
+        tracks.see(jax.tree.map(lambda x, t=t: x[t], seen))
+        for key, one in tracks.aircraft.items():
+            lowest = min(lowest, one.altitude_ft) if one.readable else lowest
+            apart_nm = np.linalg.norm(one.place - hour.side / 2) / hour.px_per_nm
+            low = apart_nm < LANDED_NM and one.altitude_ft < lowest + LANDED_FT
+            if one.missed == GONE and low and key in arrivals:
+                found[key] = t - GONE + 1
+        tracks.forget({key for key, one in tracks.aircraft.items() if one.missed < GONE})
+        slots = commands.slots_of(hour, t, hour.table.shape[1])
+        for i in np.flatnonzero((slots.columns >= 0) & ~slots.enters):
+            if int(slots.ids[i]) not in before:
+                track = jax.tree.map(lambda x, i=i: x[i], slots.track)
+                tracks.enter(int(slots.ids[i]), track, slots.callsign[i])
+        before = set(true_place(hour, t))
+    return found
+
+
+def landed(hour: Hour) -> dict[int, int]:
+    """{arrival: first picture without it} of those that land in an hour, as it was recorded.
+
+    Who lands in the last GONE pictures is left out: no picture can show it.
+    """
+    found = {}
+    ids, landing = hour.column("id").astype(int), hour.column("phase") == tr.LANDING
+    for t in range(1, len(hour.pictures) - GONE + 1):
+        there = set(ids[t][hour.column("drawn")[t] > 0].tolist())
+        found |= {int(key): t for key in ids[t - 1][hour.in_view[t - 1] & landing[t - 1]] if key not in there}
+    return found
+
+
 # The real game through pictures
 
 

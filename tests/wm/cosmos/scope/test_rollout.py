@@ -29,7 +29,7 @@ def as_recorded(hour, t: int, without: int | None = None) -> Blips:
         letters[row, np.arange(8), crops.letters(hour.callsigns[t, column])] = 1.0
     ones, of = np.ones(len(here)), lambda name: hour.column(name)[t, here]
     return Blips(
-        ones > 0, ones, hour.pixels[t, here], letters, np.round(of("altitude_ft"), -2), ones,
+        ones > 0, hour.pixels[t, here], letters, np.round(of("altitude_ft"), -2), ones,
         np.round(of("ground_speed_kt"), -1), of("heading_rad"), np.ones((len(here), 2)),
     )  # fmt: skip
 
@@ -93,6 +93,54 @@ def test_a_reversed_turn_stays_reversed(hour):
     later = rollout.reverse(slots.replace(panel=slots.panel | {}), window).panel["assigned_heading_rad"][0]
     assert np.rad2deg(first - slots.track.heading_rad[0]) == pytest.approx(-90.0, abs=1e-3)
     assert later == first
+
+
+def as_it_lands(hour, last_seen: int, **ending) -> hours.Hour:
+    """Ten pictures like one of the recorded, whose first aircraft is never drawn after `last_seen`.
+
+    `ending` are columns of that one throughout; its place is in nautical miles from the middle.
+    """
+    table = np.repeat(hour.table[3:4], 10, 0)
+    column = int(np.flatnonzero(hour.in_view[3])[0])
+    for name, value in {"category": tr.ARRIVAL, **ending}.items():
+        table[:, column, hours.COLUMNS.index(name)] = value
+    table[last_seen + 1 :, column, hours.COLUMNS.index("drawn")] = 0.0
+    return dataclasses.replace(
+        hour, table=table, pictures=np.repeat(hour.pictures[3:4], 10, 0),
+        callsigns=np.repeat(hour.callsigns[3:4], 10, 0),
+    )  # fmt: skip
+
+
+def found_landings(short: hours.Hour) -> dict[int, int]:
+    each = [as_recorded(short, t) for t in range(len(short.pictures))]
+    most = max(len(blips.found) for blips in each)
+
+    def padded(x):  # a blip that is not found fills up
+        return np.concatenate([x, np.zeros((most - len(x), *x.shape[1:]), x.dtype)])
+
+    return rollout.landings(short, jax.tree.map(lambda *x: np.stack([padded(y) for y in x]), *each))
+
+
+ON_THE_RUNWAY = {"x_nm": 1.0, "y_nm": -1.0, "altitude_ft": 5300.0, "phase": tr.LANDING, "ground_speed_kt": 0}
+
+
+def test_an_arrival_that_vanishes_low_at_the_airport_has_landed(hour):
+    short = as_it_lands(hour, 5, **ON_THE_RUNWAY)
+    first = int(short.column("id")[0][short.in_view[0]][0])
+    assert found_landings(short) == rollout.landed(short) == {first: 6}
+
+
+@pytest.mark.parametrize("other", [{"altitude_ft": 9000.0}, {"x_nm": 9.0}, {"category": tr.DEPARTURE}])
+def test_who_vanishes_high_or_far_off_or_departs_has_not_landed(hour, other):
+    short = as_it_lands(hour, 5, **ON_THE_RUNWAY | other)
+    lowest = int(np.flatnonzero(short.in_view[0])[1])
+    short.table[:, lowest, hours.COLUMNS.index("altitude_ft")] = 5300.0
+    assert found_landings(short) == {}
+
+
+def test_a_landing_in_the_last_pictures_cannot_be_found_and_is_not_asked_for(hour):
+    short = as_it_lands(hour, 8, **ON_THE_RUNWAY)
+    assert found_landings(short) == rollout.landed(short) == {}
 
 
 @dataclasses.dataclass

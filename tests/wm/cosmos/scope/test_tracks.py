@@ -25,7 +25,7 @@ def blips(*seen, clear=1.0) -> Blips:
         letters[row, np.arange(8), callsign(key)] = 1.0
     ones = np.ones(count)
     return Blips(
-        ones > 0, ones, np.asarray([place for _, place, _ in seen], float).reshape(count, 2), letters,
+        ones > 0, np.asarray([place for _, place, _ in seen], float).reshape(count, 2), letters,
         np.asarray([altitude for *_, altitude in seen], float), clear * ones, 200 * ones, 0 * ones,
         clear * np.ones((count, 2)),
     )  # fmt: skip
