@@ -120,7 +120,7 @@ def model_world(config: EvaluationConfig) -> World:
     Raises as `model_params` does.
     """
     params, directory = model_params(config), directory_of(config)
-    limit = _load(directory).disagreement_limit
+    limit = _load(directory, config.airport).disagreement_limit
     step = checkpoints.latest_step(directory)
     manifest = (directory / f"{step:08d}" / MANIFEST).read_bytes()
     code = sources.digest("wm.state.env", "wm.state.bundle", "rl.evaluate")
@@ -148,13 +148,13 @@ def model_params(config: EvaluationConfig):
             f"the world model in {directory} knows {', '.join(known) or 'no airport by name'}, "
             f"not {config.airport!r}: choose one of its airports or train it on that one"
         )
-    return cold_starts(_load(directory), known.index(config.airport), config)
+    return cold_starts(_load(directory, config.airport), config)
 
 
-def cold_starts(params, airport_id: int, config: EvaluationConfig):
-    """EnvParams whose episodes start empty at one airport, last config.minutes and are never cut short."""
+def cold_starts(params, config: EvaluationConfig):
+    """EnvParams of one airport whose episodes start empty, last config.minutes and are never cut short."""
     rows = params.rows
-    chosen = np.flatnonzero((rows.airport_id == airport_id) & (rows.scene.time_s == 0.0))
+    chosen = np.flatnonzero(rows.scene.time_s == 0.0)
     if not len(chosen):
         raise EvaluationError(
             f"the world model has no cold start at {config.airport}: train it with more --rows"
@@ -166,14 +166,14 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
     first = jax.tree.map(lambda leaf: np.asarray(leaf[chosen]), rows.scene)
     first = first.replace(traffic=state_params.widened(first.traffic, config.slots))
     scene = starts.mixed(first, STARTS)
-    speed, direction = np.asarray(params.own_wind[airport_id])
+    speed, direction = np.asarray(params.own_wind[0])
     if config.wind is not None:
         speed, direction = config.wind.speed_kt, np.deg2rad(config.wind.from_deg)
     scene = scene.replace(
         wind_speed_kt=np.full(STARTS, speed, np.float32),
         wind_from_rad=np.full(STARTS, direction, np.float32),
     )
-    ids, rates = np.full(STARTS, airport_id, np.int32), np.full(STARTS, nearest, np.float32)
+    ids, rates = np.zeros(STARTS, np.int32), np.full(STARTS, nearest, np.float32)
     rows = state_params.build_rows(scene, ids, params.airports, rates)
     return params.replace(
         rows=rows,
@@ -185,8 +185,8 @@ def cold_starts(params, airport_id: int, config: EvaluationConfig):
 
 
 @functools.cache
-def _load(directory: Path):
-    return bundle.load_bundle(directory)
+def _load(directory: Path, airport: str):
+    return bundle.load_bundle(directory, airport)
 
 
 def _look(env_params, state):

@@ -183,6 +183,22 @@ def stack(airports: list[Airport]) -> Airport:
     return with_legs_ahead(jax.tree.map(jnp.asarray, columns))
 
 
+def trimmed(airports: Airport) -> Airport:
+    """Airports `[A, ...]` without the airspace volumes and vertices that none of them uses.
+
+    With its padding the airspace of all recorded airports has 4,575 edges, that of the usual one a dozen, and
+    every step measures the distance of every aircraft to each.
+    """
+    count = np.asarray(airports.airspace_vertices)
+    volumes, vertices = max(1, np.flatnonzero(count.any(0)).max(initial=0) + 1), max(1, count.max())
+    return airports.replace(
+        airspace_xy_nm=airports.airspace_xy_nm[:, :volumes, :vertices],
+        airspace_vertices=airports.airspace_vertices[:, :volumes],
+        airspace_floor_ft=airports.airspace_floor_ft[:, :volumes],
+        airspace_ceiling_ft=airports.airspace_ceiling_ft[:, :volumes],
+    )
+
+
 def select(airports: Airport, airport_id) -> Airport:
     """Return one airport of a stacked set."""
     return jax.tree.map(lambda x: x[airport_id], airports)

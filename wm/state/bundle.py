@@ -287,7 +287,7 @@ def _only(arrays: dict, airport_ids: np.ndarray) -> dict:
     rows = np.flatnonzero(np.isin(was, airport_ids))
     number = {old: new for new, old in enumerate(airport_ids.tolist())}
     return arrays | {
-        "airports": jax.tree.map(lambda x: x[airport_ids], arrays["airports"]),
+        "airports": ap.trimmed(jax.tree.map(lambda x: x[airport_ids], arrays["airports"])),
         "spawns": jax.tree.map(lambda x: x[airport_ids], arrays["spawns"]),
         "scenes": jax.tree.map(lambda x: x[rows], arrays["scenes"]),
         "airport_id": np.asarray([number[old] for old in was[rows].tolist()], np.int32),

@@ -126,6 +126,23 @@ def test_stacking_keeps_types_and_values():
                 np.testing.assert_array_equal(inner, original, err_msg=name)
 
 
+def test_trimming_leaves_the_airspace_of_those_that_are_left():
+    small, large = scenes.airport(), scenes.larger_airport()
+    stacked = ap.stack([small, large])
+    names = [name for name in vars(small) if name.startswith("airspace_")]
+    assert any(getattr(small, n).shape != getattr(large, n).shape for n in names)
+    for kept in ([0], [1], [0, 1]):
+        trimmed = ap.trimmed(jax.tree.map(lambda x, kept=kept: x[jnp.asarray(kept)], stacked))
+        expected = ap.stack([(small, large)[i] for i in kept])
+        for name in vars(small):
+            found, own = getattr(trimmed, name), getattr(expected if name in names else stacked, name)
+            np.testing.assert_array_equal(found, own if name in names else own[np.asarray(kept)], name)
+    x, y, altitude = np.random.default_rng(0).uniform([-60, -60, 0], [60, 60, 20_000], (500, 3)).T
+    alone = select(ap.trimmed(jax.tree.map(lambda leaf: leaf[:1], stacked)), 0)
+    margins = [ap.airspace_margin_nm(x, y, altitude, place) for place in (alone, select(stacked, 0))]
+    np.testing.assert_array_equal(*margins)
+
+
 def test_select_works_on_a_traced_index():
     stacked = ap.stack([scenes.airport(), scenes.larger_airport()])
     elevations = jax.vmap(lambda i: select(stacked, i).elevation_ft)(jnp.asarray([1, 0, 1]))
