@@ -40,9 +40,13 @@ A_MINUTE = round(60.0 / tr.STEP_S)  # decisions, those of a call
 GENERATIONS = "generations.jsonl"
 
 
-def prices(logarithms) -> ExpertParams:
-    """Prices from natural logarithms `[..., P]` of factors on the expert's own."""
-    values = jnp.asarray(START, jnp.float32) * jnp.exp(jnp.asarray(logarithms, jnp.float32))
+def prices(changes) -> ExpertParams:
+    """Prices from changes `[..., P]` of the expert's own: natural logarithms of factors.
+
+    A price of nothing is changed by points, and never falls below nothing.
+    """
+    start, changes = jnp.asarray(START, jnp.float32), jnp.asarray(changes, jnp.float32)
+    values = jnp.where(start > 0.0, start * jnp.exp(changes), jnp.maximum(changes, 0.0))
     return ExpertParams(**{name: values[..., i] for i, name in enumerate(NAMES)})
 
 
@@ -109,7 +113,7 @@ class Hours:
         )
 
     def play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
-        """Points by reward term `[C, H]` of candidates `[C, P]` (logarithms) in the hours of keys `[H]`.
+        """Points by reward term `[C, H]` of candidates `[C, P]` (see prices) in the hours of keys `[H]`.
 
         H is a multiple of `shares`.
         """
@@ -166,7 +170,7 @@ def done(config: ExpertTuning, asked: dict) -> list[dict]:
 
 
 def centres_of(lines: list[dict]) -> np.ndarray:
-    """The centres (logarithms) before each generation and after the last, `[G + 1, P]`."""
+    """The centres (see prices) before each generation and after the last, `[G + 1, P]`."""
     return np.asarray([np.zeros(len(NAMES)), *[line["next"] for line in lines]])
 
 
@@ -215,15 +219,16 @@ def judge(config: ExpertTuning, hours: Hours, centres: np.ndarray) -> dict:
 
 
 def draw(centres: np.ndarray, path: Path) -> None:
-    """Factors on the expert's prices over the generations."""
+    """Factors on the expert's prices over the generations, but for prices of nothing."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(8, 5))
-    for name, factors in zip(NAMES, np.exp(centres).T, strict=True):
-        axis.semilogy(factors, label=name)
+    for name, start, changes in zip(NAMES, START, centres.T, strict=True):
+        if start > 0.0:
+            axis.semilogy(np.exp(changes), label=name)
     axis.set(xlabel="generation", ylabel="price over the expert's own")
     axis.legend(fontsize=7, ncols=2)
     figure.tight_layout()
@@ -242,7 +247,7 @@ def tune(config: ExpertTuning) -> dict:
     centres = centres_of(search(config, asked, hours, lines))
     judged = judge(config, hours, centres)
     best = int(np.argmax(judged["return"]))
-    chosen = {name: float(value) for name, value in zip(NAMES, START * np.exp(centres[best]), strict=True)}
+    chosen = {name: float(value) for name, value in vars(prices(centres[best])).items()}
     write_json(config.out / PRICES, {"airport": config.airport, "prices": chosen, "asked": asked})
     draw(centres, config.out / "prices.png")
     results = {"chosen": best, "prices": chosen, "judged": judged}

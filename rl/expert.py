@@ -82,6 +82,7 @@ def _altitude_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     weight = jnp.where(high > 0, 1.0, params.low_share) * params.altitude / 1000.0
     unusable = aim < jnp.minimum(p.approach.intercept_ft, arrival.join_ft)[:, None] - 50.0
     inbound = jnp.abs(high) * weight + jnp.where(unusable, params.unusable, 0.0)
+    inbound = inbound + jnp.where(aim > arrival.join_ft[:, None] + 50.0, params.again, 0.0)
     far = jnp.where(IS_ALTITUDE, 2.0, 0.0)
     own = jnp.maximum(p.assigned_altitude, 0.0)[:, None]
     aim_out = jnp.where(IS_ALTITUDE, aim, own)
@@ -98,8 +99,8 @@ def _altitude_cost(params: ExpertParams, p: Picture, arrival: Arrival):
 def _speed_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     """Price of the speed flown under every candidate, `[N, C]`."""
     late = arrival.excess > 1.0
-    slow_nm = jnp.where(arrival.excess > 4.0, 45.0, jnp.where(late, 30.0, 17.0))
-    wanted = jnp.where(arrival.to_go < slow_nm, 180.0, 220.0)
+    slow_nm = jnp.where(arrival.excess > 4.0, 45.0, jnp.where(late, 30.0, params.near_nm))
+    wanted = jnp.where(arrival.to_go < slow_nm, params.near_kt, params.far_kt)
     free = ~(arrival.vectored | (p.arrival & late & (arrival.to_go < 45.0)))
     now = jnp.where(p.speed_held, p.assigned_speed, p.target_speed)
     n = p.x.shape[0]
