@@ -272,6 +272,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("faults of commands", "interruptions_tried"),
             ("... that lost something", "interruptions_lost"),
             ("viewer's page of an hour with 30 aircraft (MB)", "viewer_mb_hour_30_aircraft"),
+            ("from a bare Debian to the demonstration's first pictures (min)", "first_picture_min"),
         ),
     ),
     FigureTable(
