@@ -194,9 +194,9 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     FigureTable(
         "Speed of the simulator",
         "Decisions per second at KABQ, in 16,384 sectors of 32 aircraft, with the GPU kernels of "
-        "OPENSCOPE_WM_KERNELS=1 (without them the environment does 727,000). The interval is the fastest and the "
-        "slowest run. Two thirds of a step were spent on the padded airspaces of eleven other airports, which "
-        "the program has left out since; it was not measured again.",
+        "OPENSCOPE_WM_KERNELS=1 (without them the environment does 727,000). The interval is the fastest and "
+        "the slowest run. Two thirds of a step were spent on the padded airspaces of eleven other airports, "
+        "which the program has left out since; it was not measured again.",
         (
             ("environment alone, one GPU", "env_steps_per_s"),
             ("... with 20 aircraft", "env_steps_per_s_20"),
