@@ -266,7 +266,7 @@ def _first_of_its_place(places: jax.Array) -> jax.Array:
 GATE_PX = 24.0  # half of what the fastest aircraft fly in an interval, and more than any turn takes away
 LETTER_PX = 8.0  # what a callsign that is improbable by a factor e in every letter costs
 UNREADABLE = 4.0  # the most that a letter costs, in powers of e
-RECOGNISED = 1.2  # mean improbability of a letter, in powers of e, up to which a callsign is somebody's
+RECOGNISED = 0.6  # mean improbability of a letter, in powers of e, up to which a callsign is somebody's
 READABLE = 0.5  # probability from which on digits are believed
 HIDDEN_SURE = 0.3  # the same for digits alone where something is drawn over them
 PLAUSIBLE_FT = 600.0  # how far such an altitude may be from the expected one
@@ -306,18 +306,20 @@ class Tracks:
         shown = (track.altitude_ft, track.speed_kt, track.heading_rad, track.climbed_ft)
         self.aircraft[key] = Aircraft(callsign, place, velocity, *(float(x) for x in shown))
 
-    def recognise(self, key: int, callsign: np.ndarray, blips: Blips) -> None:
-        """Take in an aircraft where a blip of nobody's has its callsign [8], but for a letter or two."""
-        free = [i for i in np.flatnonzero(blips.found) if i not in self.taken]
-        differs = [_differs(blips.callsign[i], callsign) for i in free]
-        if free and min(differs) < RECOGNISED:
-            index = free[int(np.argmin(differs))]
-            numbers = (float(x[index]) for x in (blips.altitude_ft, blips.speed_kt, blips.heading_rad))
-            place = np.asarray(blips.place[index], np.float64)
-            heading = float(blips.heading_rad[index])
-            step = float(blips.speed_kt[index]) * INTERVAL_S / 3600.0 * self.px_per_nm
-            velocity = step * np.asarray([np.sin(heading), -np.cos(heading)])
-            self.aircraft[key] = Aircraft(callsign, place, velocity, *numbers)
+    def recognise(self, callsigns: dict[int, np.ndarray], blips: Blips) -> None:
+        """Take in aircraft where blips of nobody's have their callsigns [8], but for a letter.
+
+        Each blip is one aircraft's at most, of all those that are looked for: callsigns resemble each other.
+        """
+        keys, free = list(callsigns), [i for i in np.flatnonzero(blips.found) if i not in self.taken]
+        differs = [_differs(blips.callsign[free], callsigns[key]) for key in keys]
+        pairs = zip(*linear_sum_assignment(np.stack(differs)), strict=True) if keys else ()
+        for key, index in [(keys[r], free[c]) for r, c in pairs if differs[r][c] < RECOGNISED]:
+            one = jax.tree.map(lambda x, i=index: np.asarray(x[i], np.float64), blips)
+            step = one.speed_kt * INTERVAL_S / 3600.0 * self.px_per_nm
+            velocity = step * np.asarray([np.sin(one.heading_rad), -np.cos(one.heading_rad)])
+            numbers = (float(x) for x in (one.altitude_ft, one.speed_kt, one.heading_rad))
+            self.aircraft[key] = Aircraft(callsigns[key], one.place, velocity, *numbers)
             self.taken.add(index)
 
     def forget(self, keys: set[int]) -> None:

@@ -276,8 +276,8 @@ class Sight:
         there = {int(traffic.id[i]): i for i in np.flatnonzero(drawn(traffic))}
         self.tracks.forget(set(there))
         self.tracks.see(blips)
-        for key in set(there) - set(self.tracks.aircraft):
-            self.tracks.recognise(key, spelled(callsigns[key]), blips)
+        unknown = sorted(set(there) - set(self.tracks.aircraft))
+        self.tracks.recognise({key: spelled(callsigns[key]) for key in unknown}, blips)
         columns = {name: np.array(getattr(traffic, name)) for name in (*SHOWN_COLUMNS, "valid")}
         reach_nm = (self.tracks.side / 2 - BLIP_PX) / self.px_per_nm
         for key in set(there) - set(self.tracks.aircraft):

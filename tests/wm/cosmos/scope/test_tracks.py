@@ -90,10 +90,22 @@ def test_a_new_aircraft_is_recognised_by_its_callsign():
     tracks = Tracks(7.0, 512)
     seen = blips((2, (100, 100), 7000), (1, (300, 200), 5000))
     tracks.see(seen)
-    tracks.recognise(1, callsign(1), seen)
+    tracks.recognise({1: callsign(1)}, seen)
     assert tracks.aircraft[1].place.tolist() == [300.0, 200.0]
-    tracks.recognise(7, crops.letters(np.frombuffer(b"UAL999\0\0", np.uint8)), seen)
+    tracks.recognise({7: crops.letters(np.frombuffer(b"UAL999\0\0", np.uint8))}, seen)
+    tracks.recognise({}, seen)
     assert set(tracks.aircraft) == {1}
+
+
+@pytest.mark.parametrize("similar", [b"SWA13\0\0\0", b"SWA30\0\0\0"])
+def test_nobody_is_recognised_where_one_of_a_similar_callsign_is(similar):
+    tracks, seen = Tracks(7.0, 512), blips((1, (300, 200), 5000))
+    outside = crops.letters(np.frombuffer(similar, np.uint8))  # is not in the picture
+    tracks.recognise({0: outside, 1: callsign(1)}, seen)
+    assert set(tracks.aircraft) == {1}
+    later = Tracks(7.0, 512)
+    later.recognise({0: outside}, seen)
+    assert set(later.aircraft) == ({0} if similar == b"SWA13\0\0\0" else set())  # one letter may be misread
 
 
 def test_a_blip_far_from_everyone_is_nobodys():
