@@ -239,9 +239,8 @@ def read(variables: dict, pictures: jax.Array, config: ReaderConfig, dtype=jnp.f
     altitude, altitude_p = number("altitude", 100)
     speed, _ = number("speed", 10)
     heading = jnp.mod(jnp.arctan2(out["heading"][..., 0], out["heading"][..., 1]), 2 * jnp.pi)
-    altitude_p = altitude_p * clear[..., 1]
     callsign = jax.nn.softmax(out["callsign"])
-    return Blips(found, place, callsign, altitude, altitude_p, speed, heading, clear)
+    return Blips(found, place, callsign, altitude, altitude_p * clear[..., 1], speed, heading, clear)
 
 
 def _best(cells: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
@@ -341,9 +340,8 @@ class Tracks:
                 self.aircraft[key] = _seen(self.aircraft[key], blips, pairs[key])
             else:
                 old = self.aircraft[key]
-                altitude = old.altitude_ft + old.climb_ft
-                lost = {"missed": old.missed + 1, "readable": False}
-                self.aircraft[key] = replace(old, place=expected[key], altitude_ft=altitude, **lost)
+                carried = {"place": expected[key], "altitude_ft": old.altitude_ft + old.climb_ft}
+                self.aircraft[key] = replace(old, **carried, missed=old.missed + 1, readable=False)
         self.taken = set(pairs.values())
         return len(found) - len(pairs)
 
