@@ -135,7 +135,11 @@ def _hour_rows() -> tuple[tuple[str, str], ...]:
         ("mean maximal rank violation of their order", "ranking_mmrv"),
     )
     rules = ((f"... {words}, hand-written rules", f"{name}_rules") for words, name in learned)
-    return tuple(row for pair in zip(learned, rules, strict=True) for row in pair)
+    members = tuple(
+        (f"the expert's gap in the ensemble's worst member, {icao.upper()}", f"hour_gap_worst_member_{icao}")
+        for icao in ("kabq", "klas", "ksea")
+    )
+    return (*(row for pair in zip(learned, rules, strict=True) for row in pair), *members)
 
 
 TABLES: tuple[FigureTable | PolicyTable, ...] = (

@@ -27,6 +27,7 @@ from wm.sector import airport as ap
 from wm.sector import traffic as tr
 from wm.state import bundle, starts
 from wm.state import env as simulator
+from wm.state import network
 from wm.state import params as state_params
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
@@ -225,8 +226,11 @@ def _play_model(config, params, limit, player: Player, seeds, on_step) -> Iterat
             chunks.append(jax.tree.map(np.asarray, chunk._replace(tracks=tracks)))
             on_step(CHUNK * len(together))
         wall = round((time.perf_counter() - begin) / len(together), 2)
+        members = network.moving(params.weights, carry[1].member)
         for i, trace in enumerate(evaluate.episodes_of(first, chunks)):
             episode = evaluate.summarise(trace, airport) | {"wall_s": wall}
+            if config.dynamics == "learned":
+                episode["member"] = int(members[i])
             if i == shown:
                 seen = jax.tree.map(lambda *parts: np.concatenate(parts), *states)
                 model = params.replace(disagreement_limit=limit)

@@ -164,6 +164,7 @@ def figures(boards: dict[str, dict[str, Board]], compared: dict) -> dict[str, Fi
         gaps = {policy: rows["gap"]["difference"] for policy, rows in policies.items()}
         out |= {f"hour_gap_{place}_{policy}": gap for policy, gap in gaps.items()}
         out[f"hour_gap_{place}"] = worst(gaps.values())
+        out |= member_gap(place, boards[place])
     every = [(policy, rows) for policies in compared.values() for policy, rows in policies.items()]
     shares = [rows["landed_share"]["difference"] for _, rows in every if "landed_share" in rows]
     out["hour_landed_difference"] = worst(shares)
@@ -172,6 +173,21 @@ def figures(boards: dict[str, dict[str, Board]], compared: dict) -> dict[str, Fi
         out[f"phantom_{name}_per_h"] = worst(rows[name]["difference"] for rows in experts)
     out["hour_losses_ratio"] = losses_ratio(boards)
     return out | ranking(boards)
+
+
+def member_gap(place: str, worlds: dict[str, Board]) -> dict[str, Figure]:
+    """The gap of the expert's hours in the ensemble's worst member, where the hours tell their member.
+
+    The mean over members hides one that is wrong by itself, and a policy trained in the model meets each.
+    """
+    real, imagined = (list(scoreboard.valid(worlds[world]["expert"]).values()) for world in WORLDS)
+    apart: dict[int, list[dict]] = {}
+    for episode in imagined:
+        if "member" in episode:
+            apart.setdefault(episode["member"], []).append(episode)
+    totals = [column(played, "total") for played in apart.values()]
+    gaps = [difference(column(real, "total"), own, "", scale=scale_of(worlds["real"])) for own in totals]
+    return {f"hour_gap_worst_member_{place}": worst(gaps)} if gaps else {}
 
 
 def worst(differences) -> Figure:

@@ -50,6 +50,16 @@ def test_gaps_are_in_units_of_what_the_expert_gains_over_no_commands(figures):
     assert (gap.low, gap.high) == pytest.approx((-70 / 1200, -50 / 1200))
 
 
+def test_a_member_that_is_wrong_by_itself_is_told(figures):
+    assert not any("member" in name for name in figures)  # these hours do not tell theirs
+    several = copy.deepcopy(BOARDS)
+    totals = (230.0, 250.0, -160.0, -160.0, 320.0, 320.0)  # in the mean 133: nearly as before
+    played = [episode(total, member=i // 2) for i, total in enumerate(totals)]
+    several["kabq"]["imagined"]["expert"] = dict(enumerate(played))
+    gap = hours.figures(several, hours.report(several))["hour_gap_worst_member_kabq"]
+    assert (gap.value, gap.n) == (pytest.approx(360 / 1200), 2)
+
+
 def test_landings_and_phantom_events_are_differences_of_the_worst(figures):
     assert figures["hour_landed_difference"].value == pytest.approx(0.1)
     assert figures["phantom_busts_per_h"].value == pytest.approx(0.5)

@@ -111,6 +111,12 @@ def _predict_batch(axis_size, in_batched, weights, member, features):
     return out, jax.tree.map(lambda _: True, out)
 
 
+def moving(weights, member) -> np.ndarray:
+    """Which member `predict` takes for each environment of a batch `[E]`; `member [E]` is the states' own."""
+    members, size = jax.tree.leaves(weights)[0].shape[0], len(member)
+    return np.asarray(member) if size % members else np.arange(size) * members // size
+
+
 @jax.custom_batching.custom_vmap
 def probe_disagreement(weights, member, features, outputs, valid, tick):
     """How much a second member disagrees with `member`'s `outputs` on the same features.
