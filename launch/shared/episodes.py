@@ -62,9 +62,16 @@ class World:
         if config.every > 1:
             conditions += f"_every-{config.every}"
         if config.eyes is not None:
-            conditions += f"_eyes-{checkpoints.fingerprint(config.eyes / 'reader')[:8]}"
+            reader = checkpoints.fingerprint(config.eyes / "reader")
+            conditions += f"_eyes-{reader[:8]}-{seeing()[:8]}"
         who = f"{player.name}-{player.digest[:16]}"
         return config.cache / self.folder / config.airport / who / conditions / f"{seed}.json"
+
+
+@functools.cache
+def seeing() -> str:
+    """SHA-256 of all code that makes traffic of a picture, as it was at the first call."""
+    return sources.digest("wm.cosmos.scope.rollout")
 
 
 def read(path: Path) -> dict | None:

@@ -52,6 +52,16 @@ def test_hours_from_pictures_lie_between_no_commands_and_the_expert(tmp_path):
     assert eval_policy.from_pictures(seeing, world, [expert]) == {}
 
 
+def test_hours_from_pictures_are_played_again_where_the_code_that_sees_has_changed(tmp_path, monkeypatch):
+    Eyes(ReaderConfig(), {"kernel": np.zeros(1, np.float32)}).save(tmp_path / "run" / "reader")
+    blind = EvaluationConfig(policies=("expert",), every=3, eyes=tmp_path / "run", cache=tmp_path)
+    world, player = episodes.World("real", "game", None), players.make("expert", 32)
+    before = world.path(blind, player, SEEDS[0])
+    assert world.path(blind, player, SEEDS[0]) == before
+    monkeypatch.setattr(episodes, "seeing", lambda: "other code")
+    assert world.path(blind, player, SEEDS[0]) != before
+
+
 def test_acting_always_is_compared_with_nothing(tmp_path):
     always = EvaluationConfig(policies=("noop",), cache=tmp_path)
     world = episodes.World("real", "game", None)
