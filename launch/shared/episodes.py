@@ -25,9 +25,8 @@ from launch.shared.viewer.pack import pack
 from rl import evaluate
 from wm.sector import airport as ap
 from wm.sector import traffic as tr
-from wm.state import bundle, starts
+from wm.state import bundle, network, starts
 from wm.state import env as simulator
-from wm.state import network
 from wm.state import params as state_params
 from wm.store import checkpoints
 from wm.store.manifest import MANIFEST
