@@ -3,6 +3,8 @@
     python -m launch.tune_expert --airport ksea --out runs/tuned-ksea
     python -m launch.eval_policy --policies noop expert runs/tuned-ksea --airport ksea --slots 64
 
+    python -m launch.tune_expert --airport klas --tries again=1 again=1,low_share=0.1 --out runs/tried
+
 A generation of the default size plays 4,096 hours, 2.9 million decisions: about a minute and a half of an
 H200 at 64 slots, half a minute at 32. It stops and goes on between generations.
 """
@@ -25,6 +27,8 @@ class ExpertTuning:
     """World model; the packaged one if left out."""
     dynamics: Dynamics = "learned"
     """What moves aircraft: the world model's network, or the hand-written rules beside it."""
+    tries: tuple[str, ...] = ()
+    """Prices to compare in place of a search: NAME=VALUE, and NAME=VALUE,NAME=VALUE for several at once."""
     minutes: int = 60
     """Length of an imagined hour."""
     generations: int = 8

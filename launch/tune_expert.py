@@ -9,6 +9,8 @@ by side, which the real game could not. The run folder receives
     prices.json         the prices of the best centre, for launch.eval_policy
     results.json        what every centre returned in other imagined hours
     prices.png          the centre's prices over the generations
+
+With --tries the prices given there take the place of the generations' centres; nothing is searched.
 """
 
 import json
@@ -141,6 +143,21 @@ def side_by_side(keys, candidates) -> tuple[jax.Array, np.ndarray]:
     return jax.random.wrap_key_data(again), np.tile(candidates, (len(keys), 1))
 
 
+def tried(text: str) -> np.ndarray:
+    """The changes `[P]` that make prices of a text like again=1,low_share=0.1; raises ValueError."""
+    changes = np.zeros(len(NAMES))
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        try:
+            at, price = NAMES.index(name), float(value)
+        except ValueError:
+            price = -1.0
+        if not 0.0 < price < np.inf:
+            raise ValueError(f"tries holds {part!r}, must be NAME=VALUE with a price of: {', '.join(NAMES)}")
+        changes[at] = np.log(price / START[at]) if START[at] > 0.0 else price
+    return changes
+
+
 def fitting(count: int, shares: int) -> int:
     """The least number of at least `count` that divides by `shares`."""
     return -(-count // shares) * shares
@@ -237,14 +254,20 @@ def draw(centres: np.ndarray, path: Path) -> None:
 
 
 def tune(config: ExpertTuning) -> dict:
-    """The whole run; returns and writes its results. Raises ValueError for fewer pairs than prices."""
-    if config.pairs < len(NAMES):
+    """The whole run; returns and writes its results.
+
+    Raises ValueError for fewer pairs than prices, and for tries that are none.
+    """
+    trials = [tried(text) for text in config.tries]
+    if not trials and config.pairs < len(NAMES):
         raise ValueError(f"pairs is {config.pairs}, must be at least {len(NAMES)}: one for each price")
     config.out.mkdir(parents=True, exist_ok=True)
     asked = record_of(config)
-    lines = done(config, asked)
-    hours = Hours.of(config)
-    centres = centres_of(search(config, asked, hours, lines))
+    if trials:
+        hours, centres = Hours.of(config), np.stack([*centres_of([]), *trials])
+    else:
+        lines, hours = done(config, asked), Hours.of(config)
+        centres = centres_of(search(config, asked, hours, lines))
     judged = judge(config, hours, centres)
     best = int(np.argmax(judged["return"]))
     chosen = {name: float(value) for name, value in vars(prices(centres[best])).items()}
@@ -264,7 +287,7 @@ def main(argv: list[str] | None = None) -> None:
     print(json.dumps(results["prices"], indent=2))
     print(
         f"return of an imagined hour {judged['return'][0]:.1f} with the expert's prices, "
-        f"{judged['return'][best]:.1f} after {best} generations: "
+        f"{judged['return'][best]:.1f} with {'trial' if config.tries else 'generation'} {best}'s: "
         f"{judged['gain'][best]:+.1f} (standard error {judged['gain_standard_error'][best]:.1f})"
     )
 

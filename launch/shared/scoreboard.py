@@ -17,6 +17,7 @@ COLUMNS = {
     "return": "return (points)",
     "score": "score",
     "headroom": "headroom",
+    "lift_over_expert": "points over the expert's, same seeds",
     "landed_share": "landed share",
     "loss_game_whole_per_h": "losses/flight h (game's rule)",
     "loss_raw_whole_per_h": "losses/flight h (3 nm, 1000 ft)",
@@ -155,7 +156,7 @@ def _loss_ratio(steady: list[dict], board: Board) -> Figure | None:
 
 
 def _relative(board: Board, policy: str) -> dict[str, Figure]:
-    """Score and headroom on the seeds that policy and yardsticks share, where these tell apart."""
+    """Score and headroom on the seeds that policy and yardsticks share, where these tell apart; the lift."""
     own, noop, expert = (valid(board.get(name, {})) for name in (policy, "noop", "expert"))
 
     def total(episodes, seed):
@@ -176,8 +177,11 @@ def _relative(board: Board, policy: str) -> dict[str, Figure]:
     def headroom_row(seed):
         return total(own, seed), total(expert, seed), evaluate.flawless(expert[seed])
 
+    shared = sorted(own.keys() & expert.keys())
+    gained = [total(own, seed) - total(expert, seed) for seed in shared] if policy != "expert" else []
+    lift = {"lift_over_expert": bootstrap(gained, "points", seed=0, vectorized=True)} if gained else {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = paired(own.keys() & noop.keys() & expert.keys(), evaluate.score, score_row, 2, 1)
+        scores = lift | paired(own.keys() & noop.keys() & expert.keys(), evaluate.score, score_row, 2, 1)
         return scores | paired(own.keys() & expert.keys(), evaluate.headroom, headroom_row, 2, 1)
 
 

@@ -52,6 +52,7 @@ def test_figures_use_shared_seeds_and_leave_overflow_out():
     assert figures["score"].value == pytest.approx(205 / 215)
     assert figures["score"].n == 2
     assert figures["headroom"].value == pytest.approx((5 - 15) / (50 - 15))
+    assert figures["lift_over_expert"].value == pytest.approx(5 - 15)
     assert figures["landed_share"].value == pytest.approx(0.75)
     assert figures["commands_per_aircraft"].value == pytest.approx(5.0)
     assert figures["loss_game_per_h"].value == pytest.approx(3 / 12)

@@ -11,6 +11,7 @@ from configs.tuning import ExpertTuning
 from launch import tune_expert
 from launch.shared import players
 from rl.arrivals import ExpertParams
+from rl.policy import SHIPPED
 
 P = len(tune_expert.NAMES)
 BEST = np.linspace(-0.4, 0.4, P)  # changes of the prices at the top of the hill
@@ -94,6 +95,25 @@ def test_a_search_that_was_cut_goes_on_to_the_same_end(tmp_path, monkeypatch):
     cut.out.mkdir()
     (cut.out / tune_expert.GENERATIONS).write_text(first)
     assert tune_expert.tune(cut) == expected
+
+
+def test_prices_can_be_tried_without_a_search(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tune_expert.Hours, "of", lambda config: Hill())
+    near = ",".join(f"{name}={price}" for name, price in vars(tune_expert.prices(BEST)).items())
+    tune_expert.main(["--out", str(tmp_path), "--tries", "again=0.2", near, "--judged-hours", "2"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (len(results["judged"]["return"]), results["chosen"]) == (3, 2)
+    assert results["prices"]["again"] == pytest.approx(0.3)
+    assert not (tmp_path / tune_expert.GENERATIONS).exists()
+    for wrong in ("again", "again=-1", "gain=1", "again=x"):
+        with pytest.raises(SystemExit):
+            tune_expert.main(["--out", str(tmp_path), "--tries", wrong])
+        assert f"tries holds {wrong!r}, must be NAME=VALUE with a price of: " in capsys.readouterr().err
+
+
+def test_the_shipped_prices_are_the_expert_s_but_for_what_was_tried():
+    found = players.make(str(SHIPPED.parent / "tuned-klas"), 32).params
+    assert found == ExpertParams(again=1.0)
 
 
 def test_fewer_pairs_than_prices_are_refused(tmp_path, capsys):
