@@ -19,7 +19,7 @@ from wm.sector import traffic as tr
 from wm.sector.separation import PairRule, PairTimers
 from wm.sector.traffic import FRAME_S, SubSteps
 
-PAIRS_PER_WARP = 128  # four a thread
+PAIRS_PER_WARP = 64  # two a thread
 # What each bit of a frame's flags says of an aircraft.
 FLIES, CONTROLLABLE, LINED_UP, COUNTED, ON_SID = (1 << i for i in range(5))
 
