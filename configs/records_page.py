@@ -154,8 +154,8 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     PolicyTable(
         "The expert with prices tuned in the world model, KLAS, real game",
         "15 sets of prices were compared in 192 imagined hours each; the best makes an arrival that has to "
-        "be told to descend again cost a point (rl/data/tuned-klas). It was expected to add 24 points (standard "
-        "error 10). Rates of losses per flight hour of whole hours: 2 losses against the expert's 11.",
+        "be told to descend again cost a point (rl/data/tuned-klas). It was expected to add 24 points "
+        "(standard error 10). Rates of losses per flight hour of whole hours: 2 losses against the expert's 11.",
         tuple((words, "real", policy, "klas") for words, policy in (*CONTROLLERS[:1], CONTROLLERS[2], TUNED)),
     ),
     FigureTable(
@@ -368,8 +368,8 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
         "reader two and a half, from 36 hours of KABQ and one of KLAS. Callsigns that the reader never saw "
         "are read less well than those it learned from. Seed 600001 is left out of what is read: a rule for "
         "hidden altitudes was chosen while looking at it. The score from pictures lies between no "
-        "commands (0) and the expert who sees all (1). It was .85 in six hours, these four among them, before "
-        "aircraft of similar callsigns were told apart, which test hours had shown to be needed. Landings "
+        "commands (0) and the expert who sees all (1). It was .85 in six hours, these four among them, "
+        "before aircraft of similar callsigns were told apart, which test hours had shown to be needed. Landings "
         "are those of two hours.",
         (
             ("expert acting every 15 s less every 5 s (points)", "every_15s_minus_5s"),
