@@ -47,11 +47,7 @@ _count = jax.custom_batching.custom_vmap(count_frames)
 
 @_count.def_vmap
 def _count_batch(axis_size, in_batched, *arguments):
-    arguments = jax.tree.map(
-        lambda batched, x: x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
-        tuple(in_batched),
-        arguments,
-    )
+    arguments = kernels.on_all(axis_size, tuple(in_batched), arguments)
     out = kernels.where_it_runs(pair_kernel.count, jax.vmap(count_frames), *arguments)
     return out, jax.tree.map(lambda _: True, out)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 SWITCH = "OPENSCOPE_WM_KERNELS"
 OLDEST = 8.0  # compute capability of an Ampere card, the oldest that multiplies bfloat16
@@ -25,3 +26,12 @@ def where_it_runs(kernel: Callable, plain: Callable, *arguments):
     if not used():
         return plain(*arguments)
     return jax.lax.platform_dependent(*arguments, cuda=kernel, default=plain)
+
+
+def on_all(axis_size: int, in_batched, arguments):
+    """`arguments` of a `custom_vmap` rule with those repeated over the batch that it does not batch."""
+    return jax.tree.map(
+        lambda batched, x: x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
+        in_batched,
+        arguments,
+    )

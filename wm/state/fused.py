@@ -16,6 +16,8 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from wm.sector import kernels
+
 BLOCK = 128  # aircraft of one kernel program, a power of two
 WARPS = 4  # one thread an aircraft
 UNROLL = 5  # frames in one loop body of the scan: more would pass over memory less and compile longer
@@ -53,11 +55,7 @@ def scan_in_kernel(body, carry, constants, frames: int, interpret: bool = False)
 
     @run.def_vmap
     def _(axis_size, in_batched, carry, constants):
-        carry, constants = jax.tree.map(
-            lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *x.shape)),
-            (carry, constants),
-            tuple(in_batched),
-        )
+        carry, constants = kernels.on_all(axis_size, tuple(in_batched), (carry, constants))
         carry, out = run(carry, constants)
         out = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out)
         return (carry, out), jax.tree.map(lambda _: True, (carry, out))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from wm.sector import kernels
 from wm.sector import traffic as tr
 from wm.sector.traffic import EVENT_NAMES, FRAMES_PER_STEP
 from wm.state import kinematics as kn
@@ -134,11 +135,7 @@ def probe_disagreement(weights, member, features, outputs, valid, tick):
 def _probe_batch(axis_size, in_batched, weights, *per_environment):
     if any(jax.tree.leaves(in_batched[0])):
         raise ValueError("probe_disagreement batches over environments only: weights unbatched")
-    member, features, outputs, valid, tick = jax.tree.map(
-        lambda b, x: x if b else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
-        tuple(in_batched[1:]),
-        per_environment,
-    )
+    member, features, outputs, valid, tick = kernels.on_all(axis_size, tuple(in_batched[1:]), per_environment)
     other = neighbours(weights)
     members = jax.tree.leaves(weights)[0].shape[0]
     if axis_size % (members * PROBE_PERIOD):

@@ -32,11 +32,7 @@ def play(weights, member, features, valid, tick, uniform):
 def _play_batch(axis_size, in_batched, weights, *per_environment):
     if any(jax.tree.leaves(in_batched[0])):
         raise ValueError("play batches over environments only: weights unbatched")
-    arguments = jax.tree.map(
-        lambda batched, x: x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
-        tuple(in_batched[1:]),
-        per_environment,
-    )
+    arguments = kernels.on_all(axis_size, tuple(in_batched[1:]), per_environment)
 
     def plain(weights, *arguments):
         return jax.vmap(_plain, (None, 0, 0, 0, 0, 0))(weights, *arguments)
