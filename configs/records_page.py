@@ -153,10 +153,8 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     PolicyTable(
         "The expert with prices tuned in the world model, KLAS, real game",
-        "15 sets of prices were compared in 192 imagined hours each; the best makes an arrival that has "
-        "to be told to descend again cost a point (rl/data/tuned-klas). It was expected to add 24 points "
-        "(standard error 10). Rates of losses per flight hour of whole hours: 2 losses against the "
-        "expert's 11.",
+        "Sets of prices were compared in imagined hours (rl/data/tuned-klas lists them); the best makes it "
+        "cost a point if an arrival has to be told to descend again.",
         tuple((words, "real", policy, "klas") for words, policy in (*CONTROLLERS[:1], CONTROLLERS[2], TUNED)),
     ),
     FigureTable(
@@ -218,9 +216,9 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     FigureTable(
         "Speed of the simulator",
         "Decisions per second at KABQ, in 16,384 sectors of 32 aircraft, with the GPU kernels of "
-        "OPENSCOPE_WM_KERNELS=1 (without them the environment does 727,000). The interval is the fastest and "
-        "the slowest run. Two thirds of a step were spent on the padded airspaces of eleven other airports, "
-        "which the program has left out since; it was not measured again.",
+        "OPENSCOPE_WM_KERNELS=1. The interval is the fastest and the slowest run. Most of a step was spent "
+        "on the padded airspaces of other airports, which the program has left out since; it was not "
+        "measured again.",
         (
             ("environment alone, one GPU", "env_steps_per_s"),
             ("... with 20 aircraft", "env_steps_per_s_20"),
