@@ -29,6 +29,8 @@ class ExpertTuning:
     """What moves aircraft: the world model's network, or the hand-written rules beside it."""
     tries: tuple[str, ...] = ()
     """Prices to compare in place of a search: NAME=VALUE, and NAME=VALUE,NAME=VALUE for several at once."""
+    start: str = ""
+    """Prices to begin from, written as one of tries; the expert's own if left out."""
     minutes: int = 60
     """Length of an imagined hour."""
     generations: int = 8

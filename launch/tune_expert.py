@@ -144,16 +144,19 @@ def side_by_side(keys, candidates) -> tuple[jax.Array, np.ndarray]:
 
 
 def tried(text: str) -> np.ndarray:
-    """The changes `[P]` that make prices of a text like again=1,low_share=0.1; raises ValueError."""
+    """The changes `[P]` that make prices of a text like again=1,low_share=0.1, none of an empty one.
+
+    Raises ValueError.
+    """
     changes = np.zeros(len(NAMES))
-    for part in text.split(","):
+    for part in text.split(",") if text else ():
         name, _, value = part.partition("=")
         try:
             at, price = NAMES.index(name), float(value)
         except ValueError:
             price = -1.0
         if not 0.0 < price < np.inf:
-            raise ValueError(f"tries holds {part!r}, must be NAME=VALUE with a price of: {', '.join(NAMES)}")
+            raise ValueError(f"prices hold {part!r}, must be NAME=VALUE with a price of: {', '.join(NAMES)}")
         changes[at] = np.log(price / START[at]) if START[at] > 0.0 else price
     return changes
 
@@ -172,7 +175,7 @@ def record_of(config: ExpertTuning) -> dict:
     """What every start of a run has to share."""
     asked = {name: value for name, value in cli.to_json(config).items() if name not in ("out", "devices")}
     model = checkpoints.fingerprint(episodes.directory_of(config))
-    return asked | {"checkpoint": model, "start": START.tolist()}
+    return asked | {"checkpoint": model, "own": START.tolist()}
 
 
 def done(config: ExpertTuning, asked: dict) -> list[dict]:
@@ -186,9 +189,9 @@ def done(config: ExpertTuning, asked: dict) -> list[dict]:
     return lines
 
 
-def centres_of(lines: list[dict]) -> np.ndarray:
+def centres_of(lines: list[dict], start: str = "") -> np.ndarray:
     """The centres (see prices) before each generation and after the last, `[G + 1, P]`."""
-    return np.asarray([np.zeros(len(NAMES)), *[line["next"] for line in lines]])
+    return np.asarray([tried(start), *[line["next"] for line in lines]])
 
 
 def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -> list[dict]:
@@ -200,7 +203,7 @@ def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -
         for generation in range(len(lines), config.generations):
             key_noise, key_hours = jax.random.split(jax.random.fold_in(root, generation))
             directions = np.asarray(evolution.mirrored(key_noise, config.pairs, len(NAMES)))
-            centre = centres_of(lines)[-1]
+            centre = centres_of(lines, config.start)[-1]
             keys = jax.random.split(key_hours, fitting(config.hours, hours.shares))
             points = hours.play(centre + config.spread * directions, keys, bar.update)
             means = returns(points).mean(1)
@@ -218,7 +221,10 @@ def search(config: ExpertTuning, asked: dict, hours: Hours, lines: list[dict]) -
 
 
 def judge(config: ExpertTuning, hours: Hours, centres: np.ndarray) -> dict:
-    """What each centre returns in hours that no generation played, and the gain over the first, paired."""
+    """What each centre returns in hours that no generation played, and the gain over the first, paired.
+
+    The first is the expert.
+    """
     key = jax.random.fold_in(jax.random.key(config.seed), config.generations)
     keys = jax.random.split(key, fitting(config.judged_hours, hours.shares))
     with runs.progress(len(centres) * len(keys) * hours.decisions, "decision") as bar:
@@ -258,16 +264,18 @@ def tune(config: ExpertTuning) -> dict:
 
     Raises ValueError for fewer pairs than prices, and for tries that are none.
     """
-    trials = [tried(text) for text in config.tries]
+    own, trials = [tried("")], [tried(text) for text in config.tries]
+    tried(config.start)  # refused before anything is played
     if not trials and config.pairs < len(NAMES):
         raise ValueError(f"pairs is {config.pairs}, must be at least {len(NAMES)}: one for each price")
     config.out.mkdir(parents=True, exist_ok=True)
     asked = record_of(config)
     if trials:
-        hours, centres = Hours.of(config), np.stack([*centres_of([]), *trials])
+        hours, centres = Hours.of(config), np.stack([*own, *trials])
     else:
         lines, hours = done(config, asked), Hours.of(config)
-        centres = centres_of(search(config, asked, hours, lines))
+        centres = centres_of(search(config, asked, hours, lines), config.start)
+        centres = np.stack([*own, *centres]) if config.start else centres
     judged = judge(config, hours, centres)
     best = int(np.argmax(judged["return"]))
     chosen = {name: float(value) for name, value in vars(prices(centres[best])).items()}

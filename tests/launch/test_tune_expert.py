@@ -97,6 +97,16 @@ def test_a_search_that_was_cut_goes_on_to_the_same_end(tmp_path, monkeypatch):
     assert tune_expert.tune(cut) == expected
 
 
+def test_a_search_begins_where_it_is_asked_to_and_is_judged_beside_the_expert(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_expert.Hours, "of", lambda config: Hill())
+    config = ExpertTuning(out=tmp_path, start="again=0.3,ils=4", generations=1, pairs=P, hours=1, step=1e-9)
+    results = tune_expert.tune(config)
+    moved = tune_expert.tried("again=0.3,ils=4")
+    assert np.flatnonzero(moved).tolist() == [tune_expert.NAMES.index(name) for name in ("ils", "again")]
+    heights = [-100.0 * np.square(at - BEST).sum() for at in (np.zeros(P), moved, moved)]
+    assert results["judged"]["gain"] == pytest.approx(np.subtract(heights, heights[0]), abs=1e-4)
+
+
 def test_prices_can_be_tried_without_a_search(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tune_expert.Hours, "of", lambda config: Hill())
     near = ",".join(f"{name}={price}" for name, price in vars(tune_expert.prices(BEST)).items())
@@ -108,7 +118,7 @@ def test_prices_can_be_tried_without_a_search(tmp_path, monkeypatch, capsys):
     for wrong in ("again", "again=-1", "gain=1", "again=x"):
         with pytest.raises(SystemExit):
             tune_expert.main(["--out", str(tmp_path), "--tries", wrong])
-        assert f"tries holds {wrong!r}, must be NAME=VALUE with a price of: " in capsys.readouterr().err
+        assert f"prices hold {wrong!r}, must be NAME=VALUE with a price of: " in capsys.readouterr().err
 
 
 def test_the_shipped_prices_are_the_expert_s_but_for_what_was_tried():
