@@ -5,8 +5,8 @@
 
     python -m launch.tune_expert --airport klas --tries again=1 again=1,low_share=0.1 --out runs/tried
 
-A generation of the default size plays 4,096 hours, 2.9 million decisions: about a minute and a half of an
-H200 at 64 slots, half a minute at 32. It stops and goes on between generations.
+A generation of the default size plays 4,096 hours, 2.9 million decisions: a minute and a quarter of an H200
+at 64 slots, half a minute at 32. It stops and goes on between generations.
 """
 
 from dataclasses import dataclass
@@ -45,9 +45,11 @@ class ExpertTuning:
     step: float = 0.3
     """How far the centre moves in a generation, likewise, all prices together."""
     seed: int = 0
+    sectors: int = 1536
+    """Of a device at once; the rest is played after them. One H200 takes no more at 64 slots."""
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
 
     def __post_init__(self):
-        at_least(self, 1, "minutes", "generations", "pairs", "hours", "judged_hours", "devices")
+        at_least(self, 1, "minutes", "generations", "pairs", "hours", "judged_hours", "sectors", "devices")
         above(self, 0, "spread", "step")

@@ -62,6 +62,7 @@ class Hours:
     devices: int
     members: int
     minutes: int
+    sectors: int  # of a device at once
 
     @property
     def shares(self) -> int:
@@ -112,13 +113,21 @@ class Hours:
             len(devices),
             jax.tree.leaves(env_params.weights)[0].shape[0],
             config.minutes,
+            config.sectors,
         )
 
     def play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
         """Points by reward term `[C, H]` of candidates `[C, P]` (see prices) in the hours of keys `[H]`.
 
-        H is a multiple of `shares`.
+        H is a multiple of `shares`. Of more hours than fit at once, some are played after the others.
         """
+        together = max(self.sectors * self.devices // len(candidates) // self.shares, 1) * self.shares
+        parts = [
+            self._play(candidates, keys[at : at + together], on_step) for at in range(0, len(keys), together)
+        ]
+        return jax.tree.map(lambda *terms: np.concatenate(terms, 1), *parts)
+
+    def _play(self, candidates, keys, on_step: Callable) -> dict[str, np.ndarray]:
         shape = len(keys), len(candidates)
         again, asked = side_by_side(keys, np.asarray(candidates))
         asked = parallel.split(prices(asked), self.devices)
@@ -173,7 +182,8 @@ def returns(points: dict[str, np.ndarray]) -> np.ndarray:
 
 def record_of(config: ExpertTuning) -> dict:
     """What every start of a run has to share."""
-    asked = {name: value for name, value in cli.to_json(config).items() if name not in ("out", "devices")}
+    free = ("out", "devices", "sectors")
+    asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
     model = checkpoints.fingerprint(episodes.directory_of(config))
     return asked | {"checkpoint": model, "own": START.tolist()}
 

@@ -1,9 +1,11 @@
 """The search for an airport's prices: what it plays, keeps and refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -63,6 +65,9 @@ def test_equal_candidates_have_equal_hours(tmp_path):
     assert all(term.shape == (2, len(keys)) for term in points.values())
     assert sum(steps) == 2 * 12 * len(keys)
     assert all((term[0] == term[1]).all() for term in points.values())
+    few = replace(hours, sectors=2)  # as many hours as the ensemble has members is the least
+    twice = few.play(np.zeros((2, P)), jnp.concatenate([keys, keys]), steps.append)
+    assert all((twice[name] == np.tile(term, 2)).all() for name, term in points.items())
 
 
 def test_a_search_climbs_is_kept_and_ends_in_a_policy(tmp_path, monkeypatch, capsys):
