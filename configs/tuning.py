@@ -45,8 +45,9 @@ class ExpertTuning:
     step: float = 0.3
     """How far the centre moves in a generation, likewise, all prices together."""
     seed: int = 0
-    sectors: int = 1536
-    """Of a device at once; the rest is played after them. One H200 takes no more at 64 slots."""
+    sectors: int = 768
+    """Of a device at once; the rest is played after them. With 64 slots, programs of 1,408 and of 1,536 ended
+    in an illegal memory access on an H200; with 32, 4,608 ran."""
     devices: int | None = None
     """How many of this machine's devices; all if left out."""
 

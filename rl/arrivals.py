@@ -41,11 +41,9 @@ class ExpertParams:
     altitude: float = 0.8  # price per 1000 ft away from the profile
     low_share: float = 0.25  # price of being below the profile, as a share of being above it
     again: float = 0.0  # price of an altitude from which the aircraft has to be told to descend again
-    late: float = 0.0  # price per nm that the way left is too short to descend from an altitude in time
     unusable: float = 6.0  # price of an altitude too low for any approach clearance
     speed: float = 0.7  # price per 40 kt
     slow_share: float = 0.6  # price of being slower than wanted, as a share of being faster
-    faster: float = 0.0  # price of telling an arrival to fly faster than it was told before
     far_kt: float = 220.0  # speed of an arrival that is vectored
     near_kt: float = 180.0  # the same near the runway
     near_nm: float = 17.0  # an arrival closer than this to go is near; one that has to wait is so sooner

@@ -35,7 +35,6 @@ LONG_STEPS = 5  # look-ahead steps after which a path is judged to be too long
 SHORT_STEPS = 16  # look-ahead steps after which a path is judged to be too short
 MARGIN_STEPS = (4, 7)  # look-ahead steps after which a way out of the airspace is judged
 SAFE_MARGIN_NM = 2.0
-MISSING_NM = 10.0  # an altitude for which more of the way is missing is as bad
 VERBS_C = np.repeat(
     [commands.ALTITUDE, commands.ALTITUDE, commands.HEADING, commands.SPEED, commands.ILS, commands.DIRECT],
     [1, commands.LEVELS, len(commands.HEADING_CHANGES_DEG), len(commands.SPEED_LEVELS_KT), 1, 1],
@@ -84,9 +83,6 @@ def _altitude_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     unusable = aim < jnp.minimum(p.approach.intercept_ft, arrival.join_ft)[:, None] - 50.0
     inbound = jnp.abs(high) * weight + jnp.where(unusable, params.unusable, 0.0)
     inbound = inbound + jnp.where(aim > arrival.join_ft[:, None] + 50.0, params.again, 0.0)
-    left = arrival.to_go + jnp.maximum(arrival.place.wait_nm, 0.0)
-    missing = (aim - arrival.join_ft[:, None]) / params.descent_ft_nm + 10.0 - left[:, None]
-    inbound = inbound + params.late * jnp.clip(missing, 0.0, MISSING_NM)
     far = jnp.where(IS_ALTITUDE, 2.0, 0.0)
     own = jnp.maximum(p.assigned_altitude, 0.0)[:, None]
     aim_out = jnp.where(IS_ALTITUDE, aim, own)
@@ -112,8 +108,6 @@ def _speed_cost(params: ExpertParams, p: Picture, arrival: Arrival):
     speed = speed.at[:, SPEED_0:ILS_C].set(jnp.asarray(commands.SPEED_LEVELS_KT, jnp.float32))
     fast = speed - wanted[:, None]
     inbound = jnp.where(fast > 0, fast, -params.slow_share * fast) * params.speed / 40.0
-    faster = IS_SPEED & p.speed_held[:, None] & (speed > now[:, None] + 1.0)
-    inbound = inbound + jnp.where(faster, params.faster, 0.0)
     slowed = jnp.where(p.speed_held, jnp.maximum(300.0 - p.assigned_speed, 0.0) / 80.0, 0.0)
     outbound = jnp.where(IS_SPEED, jnp.maximum(300.0 - speed, 0.0) / 80.0 + 0.3, slowed[:, None])
     landing = (p.established & (p.approach.along_nm < 6.0))[:, None]
