@@ -4,7 +4,7 @@
     python -m launch.train_ppo shipped --out runs/ppo-shipped      # one of PRESETS; options come after it
 
 The same command goes on where it stopped, on however many devices there are then. One H200 trains at up to
-0.53 million decisions a second (launch/records/bench.json, `env_ppo_steps_per_s`). With 32 aircraft of 64
+1.0 million decisions a second (launch/records/bench.json, `env_ppo_steps_per_s`). With 32 aircraft of 64
 features the default network has 66 k parameters, and a forward pass costs about 3 MFLOP. `CARTPOLE` shows
 that the same file solves a textbook problem.
 

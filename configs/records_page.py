@@ -215,16 +215,19 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     FigureTable(
         "Speed of the simulator",
-        "Decisions per second at KABQ, in 16,384 sectors of 32 aircraft, with the GPU kernels of "
-        "OPENSCOPE_WM_KERNELS=1. The interval is the fastest and the slowest run. Most of a step was spent "
-        "on the padded airspaces of other airports, which the program has left out since; it was not "
-        "measured again.",
+        "Decisions per second at KABQ with the GPU kernels (wm/sector/kernels.py), in 16,384 sectors of 32 "
+        "aircraft, the environment alone in as many as are fastest. The interval is the fastest and the "
+        "slowest run. The scaling and the first step were measured before a step left out the padded "
+        "airspaces of other airports.",
         (
             ("environment alone, one GPU", "env_steps_per_s"),
             ("... with 20 aircraft", "env_steps_per_s_20"),
+            ("... with 64 aircraft", "env_steps_per_s_64"),
             ("... with a policy's network", "env_policy_steps_per_s"),
             ("PPO with rollouts and updates, one GPU", "env_ppo_steps_per_s"),
             ("... with the shipped controller's network", "env_ppo_steps_per_s_shipped_network"),
+            ("time of a step of the environment with 64 aircraft over that with 32", "cost_ratio_slots"),
+            ("share of the least time that the card allows for a step", "roofline_share"),
             ("PPO on two GPUs over one, as many sectors each", "scaling_2_gpus"),
             ("... on four", "scaling_4_gpus"),
             ("PPO on two GPUs over one, as many sectors in all", "scaling_2_gpus_strong"),

@@ -35,16 +35,17 @@ EXAMPLES = {
     "step the simulator": """
 import jax, wm
 env, params = wm.load()
-observation, state = env.reset(jax.random.key(0), params)
-action = env.action_space(params).sample(jax.random.key(1))
-observation, state, reward, ended, truncated, info = env.step(jax.random.key(2), state, action, params)
+keys = jax.random.split(jax.random.key(0), 3)
+observation, state = env.reset(keys[0], params)
+action = env.action_space(params).sample(keys[1])
+observation, state, reward, ended, truncated, info = jax.jit(env.step)(keys[2], state, action, params)
 """,
     "act in many sectors": """
 import jax, rl, wm
 (env, params), controller = wm.load(), rl.load()
 keys = jax.random.split(jax.random.key(3), (2, 8))
 observation, state = jax.vmap(env.reset, (0, None))(keys[0], params)
-step = jax.vmap(env.step, (0, 0, 0, None))
+step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
 observation, state, reward, ended, truncated, info = step(keys[1], state, controller(observation), params)
 """,
     "read the shipped recording": """

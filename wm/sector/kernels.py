@@ -1,7 +1,9 @@
-"""Where the kernels of the network and of separation run, and the switch that turns them on.
+"""Where the kernels of the network and of separation run, and the switch that turns them on and off.
 
-They are written in Pallas for Triton and run with OPENSCOPE_WM_KERNELS=1 in the environment. Without it, and
-on devices that cannot run them, the plain functions that they equal run.
+They are written in Pallas for Triton and run by themselves on the cards that they were judged on: imagined
+hours at KLAS with and without them returned the same (launch.tune_expert, the same keys). On other cards
+OPENSCOPE_WM_KERNELS=1 turns them on where they can run; 0 turns them off everywhere. Where they do not run,
+the plain functions that they equal do.
 """
 
 import os
@@ -12,13 +14,16 @@ import jax.numpy as jnp
 
 SWITCH = "OPENSCOPE_WM_KERNELS"
 OLDEST = 8.0  # compute capability of an Ampere card, the oldest that multiplies bfloat16
+JUDGED = 9.0  # of H100 and H200
 
 
 def used() -> bool:
-    """Whether kernels are used: where the switch is 1, on NVIDIA GPUs since Ampere."""
-    if os.environ.get(SWITCH) != "1" or jax.default_backend() != "gpu":
+    """Whether kernels are used: on Hopper cards, and where the switch is 1 on all since Ampere."""
+    switch = os.environ.get(SWITCH, "")
+    if switch == "0" or jax.default_backend() != "gpu":
         return False
-    return float(jax.local_devices()[0].compute_capability) >= OLDEST
+    capability = float(jax.local_devices()[0].compute_capability)
+    return capability == JUDGED or (switch == "1" and capability >= OLDEST)
 
 
 def where_it_runs(kernel: Callable, plain: Callable, *arguments):

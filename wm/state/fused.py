@@ -20,7 +20,6 @@ from wm.sector import kernels
 
 BLOCK = 128  # aircraft of one kernel program, a power of two
 WARPS = 4  # one thread an aircraft
-UNROLL = 5  # frames in one loop body of the scan: more would pass over memory less and compile longer
 
 
 def scan_frames(body: Callable, carry: Any, constants: Any, frames: int) -> tuple[Any, Any]:
@@ -31,6 +30,8 @@ def scan_frames(body: Callable, carry: Any, constants: Any, frames: int) -> tupl
     """
     shape = jax.tree.leaves(carry)[0].shape
     constants = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), constants)
+    if jax.default_backend() != "gpu":  # a kernel that cannot run takes long to trace
+        return _scan(body, carry, constants, frames)
     return jax.lax.platform_dependent(
         carry,
         constants,
@@ -43,7 +44,7 @@ def _scan(body, carry, constants, frames: int):
     def step(carry, frame):
         return body(carry, constants, frame)
 
-    return jax.lax.scan(step, carry, jnp.arange(frames), unroll=UNROLL)
+    return jax.lax.scan(step, carry, jnp.arange(frames))
 
 
 def scan_in_kernel(body, carry, constants, frames: int, interpret: bool = False):

@@ -123,7 +123,8 @@ def test_shapes_that_the_kernels_do_not_fit_are_left_to_the_plain_network(weight
         ("gpu", "12.0", "1", True),
         ("gpu", "7.5", "1", False),
         ("gpu", "9.0", "0", False),
-        ("gpu", "9.0", None, False),
+        ("gpu", "9.0", None, True),
+        ("gpu", "12.0", None, False),
         ("cpu", None, "1", False),
     ],
 )
