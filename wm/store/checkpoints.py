@@ -9,8 +9,7 @@ A checkpoint is a folder per step:
         manifest.json  size and SHA-256 of every other file; written last
 
 The folder is written under a temporary name and renamed when it is complete, so a killed save leaves nothing
-that looks like a checkpoint. Orbax has no checksum on array data, casts a dtype silently and takes an empty
-folder for a step; the manifest and the table of leaves close those gaps.
+that PLACE
 
 Trees are host-shaped and unreplicated, so a checkpoint doesn't know how many devices wrote it. Leaves come
 back as NumPy arrays (random keys as key arrays); place them where they are needed.
@@ -18,7 +17,6 @@ back as NumPy arrays (random keys as key arrays); place them where they are need
 
 import difflib
 import json
-import math
 import os
 import re
 import shutil
@@ -28,22 +26,25 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
 from wm.sector.traffic import SCHEMA_VERSION
+from wm.store.leaves import (
+    KEY_IMPLEMENTATIONS,
+    CheckpointError,
+    abstract,
+    abstract_leaf,
+    describe,
+    named_leaves,
+    one_line,
+    read_arrays,
+    write_arrays,
+)
 from wm.store.manifest import changed_file, content_hash, missing_part, write_manifest
 from wm.store.provenance import git_commit, library_versions, write_json
 
 UNFINISHED = ".unfinished-"
-LARGEST = 2**36  # numbers of one array
-KEY_IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
-
-
-class CheckpointError(Exception):
-    """A checkpoint can't be written or read; the message is one line with cause and remedy."""
 
 
 class CheckpointWarning(UserWarning):
@@ -84,13 +85,13 @@ def save(
     final = _folder(directory, step)
     if missing_part(final) is None:
         raise CheckpointError(f"{final} exists already; choose another directory or step")
-    leaves = _named_leaves(tree)
+    leaves = named_leaves(tree)
     documents = _documents(step, leaves, config, metadata or {})
     temporary = directory / f"{UNFINISHED}{step:08d}"
     try:
         _write(directory, temporary, final, leaves, documents, keep)
     except OSError as error:
-        why = error.strerror or _one_line(error)
+        why = error.strerror or one_line(error)
         raise CheckpointError(
             f"{final} can't be written: {why}; what was saved before is as it was"
         ) from error
@@ -104,7 +105,7 @@ def _write(directory: Path, temporary: Path, final: Path, leaves: dict, document
     if writer:
         _begin(temporary, documents)
     _barrier("begun")
-    _write_arrays(temporary / "arrays", leaves)
+    write_arrays(temporary / "arrays", leaves)
     if writer:
         # Orbax marks what is whole with a sentence that ends in this machine's path.
         (temporary / "arrays" / "commit_success.txt").write_text("Checkpoint commit was successful")
@@ -145,9 +146,9 @@ def restore(
     _verify(folder)
     if config is not None:
         _compare_config(folder, config)
-    leaves = {name: _abstract(leaf) for name, leaf in _named_leaves(abstract_tree).items()}
+    leaves = {name: abstract(leaf) for name, leaf in named_leaves(abstract_tree).items()}
     _compare_leaves(folder, leaves)
-    arrays = _read_arrays(folder / "arrays", leaves)
+    arrays = read_arrays(folder / "arrays", leaves)
     return jax.tree.unflatten(jax.tree.structure(abstract_tree), [arrays[name] for name in leaves])
 
 
@@ -187,24 +188,7 @@ def load_leaves(directory: Path | str, step: int | None = None) -> dict[str, np.
             data = jax.random.key_data(jax.random.key(0, impl=implementation))
             shape, dtype = shape + data.shape, data.dtype
         leaves[name] = jax.ShapeDtypeStruct(shape, dtype)
-    return _read_arrays(folder / "arrays", leaves)
-
-
-def abstract_leaf(described: Any) -> jax.ShapeDtypeStruct:
-    """What {"shape": [...], "dtype": ...} of a file says of an array.
-
-    Raises:
-      CheckpointError: it says nothing of the kind.
-    """
-    try:
-        shape, dtype = described["shape"], jnp.dtype(described["dtype"])
-        if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > LARGEST:
-            raise ValueError(f"shape {str(shape)[:60]}")
-        return jax.ShapeDtypeStruct(tuple(shape), dtype)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{_one_line(error)} describes no array of a checkpoint; copy it again from its source"
-        ) from error
+    return read_arrays(folder / "arrays", leaves)
 
 
 def _stored_leaves(folder: Path) -> dict[str, dict[str, Any]]:
@@ -213,8 +197,8 @@ def _stored_leaves(folder: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(leaves, dict):
         raise CheckpointError(f"{folder}: metadata.json has no leaves; copy it again from its source")
     for leaf in leaves.values():
-        is_key = isinstance(leaf, dict) and str(leaf.get("dtype")) in KEY_IMPLEMENTATIONS
-        abstract_leaf({**leaf, "dtype": "uint32"} if is_key else leaf)
+        key = isinstance(leaf, dict) and str(leaf.get("dtype")) in KEY_IMPLEMENTATIONS
+        abstract_leaf({**leaf, "dtype": "uint32"} if key else leaf)
     return leaves
 
 
@@ -272,7 +256,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} isn't JSON: {_one_line(error)}; copy it again") from error
+        raise CheckpointError(f"{path} isn't JSON: {one_line(error)}; copy it again") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} holds a {type(found).__name__}, not an object; copy it again")
     return found
@@ -290,38 +274,7 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(doomed)
 
 
-# What is in it
-
-
-def _named_leaves(tree: Any) -> dict[str, Any]:
-    """Leaves by path such as "params/Dense_0/kernel", in the order of `jax.tree.leaves`."""
-    named = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name in named:
-            raise CheckpointError(f"two leaves are called {name!r}; rename one of the dictionary keys")
-        if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
-            raise CheckpointError(
-                f"{name!r} is a {type(leaf).__name__}, not an array; put it in config or metadata"
-            )
-        named[name] = leaf
-    if not named:
-        raise CheckpointError("the tree holds no arrays; pass the parameters or the train state")
-    return named
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    if not hasattr(leaf, "dtype"):
-        leaf = jax.typeof(leaf)  # a Python number, by jax's rules: int32 and float32
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-
-
-def _is_key(leaf: jax.ShapeDtypeStruct) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _describe(leaf: jax.ShapeDtypeStruct) -> dict[str, Any]:
-    return {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
+# What it says of itself
 
 
 def _documents(step: int, leaves: dict[str, Any], config: dict, metadata: dict) -> dict[str, dict]:
@@ -332,7 +285,7 @@ def _documents(step: int, leaves: dict[str, Any], config: dict, metadata: dict) 
         "schema_version": SCHEMA_VERSION,
         "commit": git_commit(),
         "versions": library_versions(),
-        "leaves": {name: _describe(_abstract(leaf)) for name, leaf in leaves.items()},
+        "leaves": {name: describe(abstract(leaf)) for name, leaf in leaves.items()},
     }
     if taken := written.keys() & metadata.keys():
         raise CheckpointError(f"metadata key {min(taken)!r} is written by save itself; choose another name")
@@ -341,36 +294,8 @@ def _documents(step: int, leaves: dict[str, Any], config: dict, metadata: dict) 
         try:
             json.dumps(document, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{name} of step {step} can't be stored: {_one_line(error)}") from error
+            raise CheckpointError(f"{name} of step {step} can't be stored: {one_line(error)}") from error
     return documents
-
-
-def _write_arrays(folder: Path, leaves: dict[str, Any]) -> None:
-    arrays = {}
-    for name, leaf in leaves.items():
-        abstract = _abstract(leaf)
-        if _is_key(abstract):
-            arrays[name] = np.asarray(jax.random.key_data(leaf))
-        elif (
-            0 not in abstract.shape
-        ):  # Orbax refuses empty arrays; their shape and dtype are all there is to them
-            arrays[name] = np.asarray(leaf, dtype=abstract.dtype)
-    ocp.save(folder, arrays)
-
-
-def _read_arrays(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-    arrays = {}
-    try:
-        for name, leaf in leaves.items():
-            stored = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-            arrays[name] = np.zeros(stored.shape, stored.dtype)
-        arrays |= ocp.load(folder, {name: array for name, array in arrays.items() if array.size})
-    except Exception as error:  # Orbax raises the bare class for array data that it can't read
-        raise CheckpointError(f"{folder} can't be read: {_one_line(error)}; name an earlier step") from error
-    for name, leaf in leaves.items():
-        if _is_key(leaf):
-            arrays[name] = jax.random.wrap_key_data(arrays[name], impl=KEY_IMPLEMENTATIONS[str(leaf.dtype)])
-    return arrays
 
 
 def _barrier(name: str) -> None:
@@ -390,7 +315,7 @@ def _compare_leaves(folder: Path, leaves: dict[str, jax.ShapeDtypeStruct]) -> No
             close = difflib.get_close_matches(name, stored, n=1)
             hint = f" (it has {close[0]!r})" if close else ""
             raise CheckpointError(f"{folder} lacks {name!r}{hint}; {remedy}")
-        for what, value in _describe(leaf).items():
+        for what, value in describe(leaf).items():
             if stored[name][what] != value:
                 raise CheckpointError(
                     f"{folder}: {what} of {name!r} is {stored[name][what]}, the program has {value}; {remedy}"
@@ -417,7 +342,3 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, child in value.items():
         flat |= _flatten(child, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
