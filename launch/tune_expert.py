@@ -37,7 +37,7 @@ from wm.store import checkpoints
 from wm.store.provenance import write_json
 
 NAMES = tuple(ExpertParams.__dataclass_fields__)
-START = np.asarray([getattr(ExpertParams(), name) for name in NAMES])
+OWN = np.asarray([getattr(ExpertParams(), name) for name in NAMES])
 A_MINUTE = round(60.0 / tr.STEP_S)  # decisions, those of a call
 GENERATIONS = "generations.jsonl"
 
@@ -47,7 +47,7 @@ def prices(changes) -> ExpertParams:
 
     A price of nothing is changed by points, and never falls below nothing.
     """
-    start, changes = jnp.asarray(START, jnp.float32), jnp.asarray(changes, jnp.float32)
+    start, changes = jnp.asarray(OWN, jnp.float32), jnp.asarray(changes, jnp.float32)
     values = jnp.where(start > 0.0, start * jnp.exp(changes), jnp.maximum(changes, 0.0))
     return ExpertParams(**{name: values[..., i] for i, name in enumerate(NAMES)})
 
@@ -166,7 +166,7 @@ def tried(text: str) -> np.ndarray:
             price = -1.0
         if not 0.0 < price < np.inf:
             raise ValueError(f"prices hold {part!r}, must be NAME=VALUE with a price of: {', '.join(NAMES)}")
-        changes[at] = np.log(price / START[at]) if START[at] > 0.0 else price
+        changes[at] = np.log(price / OWN[at]) if OWN[at] > 0.0 else price
     return changes
 
 
@@ -185,7 +185,7 @@ def record_of(config: ExpertTuning) -> dict:
     free = ("out", "devices", "sectors")
     asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
     model = checkpoints.fingerprint(episodes.directory_of(config))
-    return asked | {"checkpoint": model, "own": START.tolist()}
+    return asked | {"checkpoint": model, "own": OWN.tolist()}
 
 
 def done(config: ExpertTuning, asked: dict) -> list[dict]:
@@ -259,7 +259,7 @@ def draw(centres: np.ndarray, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(8, 5))
-    for name, start, changes in zip(NAMES, START, centres.T, strict=True):
+    for name, start, changes in zip(NAMES, OWN, centres.T, strict=True):
         if start > 0.0:
             axis.semilogy(np.exp(changes), label=name)
     axis.set(xlabel="generation", ylabel="price over the expert's own")
@@ -305,7 +305,7 @@ def main(argv: list[str] | None = None) -> None:
     print(json.dumps(results["prices"], indent=2))
     print(
         f"return of an imagined hour {judged['return'][0]:.1f} with the expert's prices, "
-        f"{judged['return'][best]:.1f} with {'trial' if config.tries else 'generation'} {best}'s: "
+        f"{judged['return'][best]:.1f} with {'trial' if config.tries else 'centre'} {best}'s: "
         f"{judged['gain'][best]:+.1f} (standard error {judged['gain_standard_error'][best]:.1f})"
     )
 

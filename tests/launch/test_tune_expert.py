@@ -17,7 +17,7 @@ from rl.policy import SHIPPED
 
 P = len(tune_expert.NAMES)
 BEST = np.linspace(-0.4, 0.4, P)  # changes of the prices at the top of the hill
-BEST[tune_expert.START == 0.0] = 0.3
+BEST[tune_expert.OWN == 0.0] = 0.3
 
 
 class Hill:
