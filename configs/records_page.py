@@ -159,7 +159,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
     ),
     FigureTable(
         "... beside the expert, on the same seeds",
-        "Differences and rates of 30 hours each.",
+        "Differences and rates of the same hours.",
         (
             ("points an hour more than the expert", "lift_over_expert_tuned_klas"),
             ("losses per flight hour, whole hours", "loss_game_whole_per_h_tuned_klas"),

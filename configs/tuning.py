@@ -5,8 +5,8 @@
 
     python -m launch.tune_expert --airport klas --tries again=1 again=1,low_share=0.1 --out runs/tried
 
-A generation of the default size plays 4,096 hours, 2.9 million decisions: a minute and a quarter of an H200
-at 64 slots, half a minute at 32. It stops and goes on between generations.
+A generation of the default size plays 4,096 hours, 2.9 million decisions: about a minute and a half of an
+H200 at 64 slots, half a minute at 32 with --sectors 4096. It stops and goes on between generations.
 """
 
 from dataclasses import dataclass

@@ -47,8 +47,8 @@ def prices(changes) -> ExpertParams:
 
     A price of nothing is changed by points, and never falls below nothing.
     """
-    start, changes = jnp.asarray(OWN, jnp.float32), jnp.asarray(changes, jnp.float32)
-    values = jnp.where(start > 0.0, start * jnp.exp(changes), jnp.maximum(changes, 0.0))
+    own, changes = jnp.asarray(OWN, jnp.float32), jnp.asarray(changes, jnp.float32)
+    values = jnp.where(own > 0.0, own * jnp.exp(changes), jnp.maximum(changes, 0.0))
     return ExpertParams(**{name: values[..., i] for i, name in enumerate(NAMES)})
 
 
@@ -259,8 +259,8 @@ def draw(centres: np.ndarray, path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axis = pyplot.subplots(figsize=(8, 5))
-    for name, start, changes in zip(NAMES, OWN, centres.T, strict=True):
-        if start > 0.0:
+    for name, own, changes in zip(NAMES, OWN, centres.T, strict=True):
+        if own > 0.0:
             axis.semilogy(np.exp(changes), label=name)
     axis.set(xlabel="generation", ylabel="price over the expert's own")
     axis.legend(fontsize=7, ncols=2)

@@ -9,7 +9,8 @@ A checkpoint is a folder per step:
         manifest.json  size and SHA-256 of every other file; written last
 
 The folder is written under a temporary name and renamed when it is complete, so a killed save leaves nothing
-that PLACE
+that looks like a checkpoint. Orbax has no checksum on array data, casts a dtype silently and takes an empty
+folder for a step; the manifest and the table of leaves close those gaps.
 
 Trees are host-shaped and unreplicated, so a checkpoint doesn't know how many devices wrote it. Leaves come
 back as NumPy arrays (random keys as key arrays); place them where they are needed.
