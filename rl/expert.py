@@ -195,16 +195,25 @@ def savings(params: ExpertParams, memory: Memory, obs: dict) -> tuple[jax.Array,
     return jnp.where(legal, saving, -jnp.inf).at[:, 0].set(-jnp.inf), memory
 
 
+def no_command(slots: int) -> jax.Array:
+    """The action `int32[5]` that commands nobody."""
+    return jnp.zeros(5, jnp.int32).at[0].set(slots)
+
+
+def command_of(slot, candidate) -> jax.Array:
+    """The action `int32[5]` that gives an aircraft a candidate command."""
+    verb = jnp.asarray(VERBS_C)[candidate]
+    value = candidate - jnp.asarray(OFFSET_C)[verb + 1]
+    values = jnp.where(jnp.arange(3) == verb, value, 0)
+    return jnp.concatenate([jnp.stack([slot, verb]), values]).astype(jnp.int32)
+
+
 def act(params: ExpertParams, memory: Memory, obs: dict, key) -> tuple[jax.Array, Memory]:
     """The action `int32[5]` that saves most, or the no-op, and the memory after it; `key` is not used."""
     saving, memory = savings(params, memory, obs)
     slot, candidate = jnp.divmod(jnp.argmax(saving), CANDIDATES)
-    verb = jnp.asarray(VERBS_C)[candidate]
-    value = candidate - jnp.asarray(OFFSET_C)[verb + 1]
-    values = jnp.where(jnp.arange(3) == verb, value, 0)
-    action = jnp.concatenate([jnp.stack([slot, verb]), values])
-    noop = jnp.zeros(5, action.dtype).at[0].set(saving.shape[0])
-    return jnp.where(saving[slot, candidate] > 0.0, action, noop).astype(jnp.int32), memory
+    none, best = no_command(saving.shape[0]), command_of(slot, candidate)
+    return jnp.where(saving[slot, candidate] > 0.0, best, none), memory
 
 
 def expert(slots: int = 32) -> Policy:
