@@ -20,6 +20,7 @@ COMMANDS = {
     "train_wm": "learn the simulator from recordings",
     "eval_wm": "judge a simulator on hours it has not seen",
     "train_ppo": "train a controller in the simulator",
+    "rollouts": "what a single other command than the expert's would bring in the simulator",
     "tune_expert": "tune the expert's prices to an airport in the simulator",
     "check_training": "whether training that is killed goes on to the same end",
     "check_faults": "whether hostile inputs are refused, and broken runs lose nothing",
