@@ -168,6 +168,24 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("... of the expert", "commands_per_aircraft_expert_klas"),
         ),
     ),
+    FigureTable(
+        "What one other command would bring",
+        "Imagined states of hours that the expert plays. Its command and five others are rolled out for ten "
+        "minutes, eight times each on the same keys, before the expert goes on. The best is chosen in three "
+        "members of the ensemble and judged in the fourth. Gains are points a state: those of separation and "
+        "of the game's score, and how far all aircraft are on their way at the end.",
+        tuple(
+            (f"{label} at {airport.upper()}", f"one_command_{name}_{airport}")
+            for airport in ("klas", "ksea")
+            for label, name in (
+                ("gain of the best command", "gain"),
+                ("... what the members that chose it promised", "promised"),
+                ("... of it: losses of separation", "gain_loss"),
+                ("... the game's score", "gain_score"),
+                ("... progress", "gain_ahead"),
+            )
+        ),
+    ),
     PolicyTable(
         "The controllers at KABQ in the world model",
         "Imagined hours from cold starts.",
@@ -297,7 +315,8 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("faults of commands", "interruptions_tried"),
             ("... that lost something", "interruptions_lost"),
             ("viewer's page of an hour with 30 aircraft (MB)", "viewer_mb_hour_30_aircraft"),
-            ("from a bare Debian to the demonstration's first pictures (min)", "first_picture_min"),
+            ("from a bare Debian to the demonstration's first picture (min)", "first_picture_min"),
+            ("... to its first controller that lands aircraft (min)", "first_controller_min"),
         ),
     ),
     FigureTable(

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole project in about seven minutes on two cores, small:
+# The whole project in about ten minutes on two cores, small:
 #   ./launch/demo.sh [--short] [other arguments; --help lists them]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

@@ -229,8 +229,8 @@ def draw(rows: dict, path: Path) -> None:
 
 
 def record_of(config: Rollouts) -> dict:
-    """What every start of a run has to share."""
-    free = ("out", "sectors", "record")
+    """What every start of a run has to share. A minute's states are the same, whichever others are asked."""
+    free = ("out", "sectors", "record", "at_minutes")
     asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
     return asked | {"checkpoint": checkpoints.fingerprint(episodes.directory_of(config))}
 
@@ -243,8 +243,7 @@ def done(config: Rollouts, asked: dict) -> list[dict]:
     head, *told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     if head != {"asked": asked}:
         raise ValueError(f"{path} is of a run with other options or another model: choose another --out")
-    whole = {m for m in config.at_minutes if sum(line["minute"] == m for line in told) >= config.states}
-    return [line for line in told if line["minute"] in whole]
+    return [line for line in told if line["minute"] in config.at_minutes]
 
 
 def compare(config: Rollouts) -> dict:
@@ -260,7 +259,9 @@ def compare(config: Rollouts) -> dict:
         for minute in left:
             told += list(play(config, player, minute, bar.update))
             text = "".join(json.dumps(line) + "\n" for line in [{"asked": asked}, *told])
-            (config.out / STATES).write_text(text, encoding="utf-8")
+            whole = config.out / f".{STATES}"
+            whole.write_text(text, encoding="utf-8")
+            whole.replace(config.out / STATES)  # a minute's states are all there, or none
     rows = summary(told)
     draw(rows, config.out / "gains.png")
     results = {"states": len(told), "gains": rows}
@@ -271,9 +272,13 @@ def compare(config: Rollouts) -> dict:
 
 
 def figures(airport: str, told: list[dict]) -> dict[str, records.Figure]:
-    """What a record keeps: the mean gain of a state, what was promised, and the gain by term."""
+    """What a record keeps: the mean gain of a state, what was promised, and the gain by term.
+
+    Nobody is stranded before an hour's end, so that term is left out.
+    """
     columns = {"gain": [line["gain"] for line in told], "promised": [line["promised"] for line in told]}
-    columns |= {f"gain_{name}": [line["terms"][name] for line in told] for name in told[0]["terms"]}
+    terms = set(told[0]["terms"]) - {"stranded"}
+    columns |= {f"gain_{name}": [line["terms"][name] for line in told] for name in sorted(terms)}
     return {
         f"one_command_{name}_{airport}": records.bootstrap(column, "points", seed=0, vectorized=True)
         for name, column in columns.items()

@@ -52,11 +52,10 @@ def test_a_run_leaves_its_states_and_figures_and_is_not_played_twice(tmp_path, q
     assert results["gains"]["all"]["value"] == GAIN
     assert results["gains"]["changed to: heading"]["n"] == 8
     assert (tmp_path / "run" / "gains.png").stat().st_size > 0
-    path = tmp_path / "run" / command.STATES
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))  # the last minute was cut off
-    command.main(asked)
-    assert quick == [1, 2, 2]
-    assert "minute 2" in capsys.readouterr().out
+    command.main([*asked, "3"])  # another minute
+    assert quick == [1, 2, 3]
+    assert "minute 3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["states"] == 12
 
 
 def test_a_folder_of_other_options_is_refused(tmp_path, quick, capsys):
