@@ -317,6 +317,7 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("viewer's page of an hour with 30 aircraft (MB)", "viewer_mb_hour_30_aircraft"),
             ("from a bare Debian to the demonstration's first picture (min)", "first_picture_min"),
             ("... to its first controller that lands aircraft (min)", "first_controller_min"),
+            ("the notebook, whole, with the real game and without a GPU (min)", "notebook_min"),
         ),
     ),
     FigureTable(

@@ -14,10 +14,18 @@ from launch import rollouts as command
 from launch.shared import records
 from rl.acting import Policy
 from rl.rollouts import Choice, Moment
+from rl.sequence import remember
+from tests.rl.acting import PLACE, SLOTS, observed
+from tests.wm import scenes
+from wm.sector.traffic import Scene
 from wm.state.params import EnvParams
 
 SMALL = ("--states", "4", "--commands", "3", "--keys", "2", "--minutes", "1", "--at-minutes", "1", "2")
 GAIN = 7.0
+TWO = {
+    "x_nm": [15.0, 22.0], "y_nm": [20.0, 9.0], "altitude_ft": [9000.0, 12000.0], "speed_kt": [220.0, 180.0],
+    "climb_fpm": 2500.0, "descent_fpm": 3000.0, "decelerate_kt_s": 1.5,
+}  # fmt: skip
 
 
 def line(minute, own, chosen, gain, arrivals=3) -> dict:
@@ -117,6 +125,47 @@ class Counter:
 @struct.dataclass
 class Numbered:
     potential: jax.Array
+
+
+@struct.dataclass
+class Sector:
+    scene: Scene
+
+
+class Scripted:
+    """Hours that all show one scene, and rollouts in which the last command is 3 points better."""
+
+    members = 4
+
+    def __init__(self):
+        self.asked = []
+
+    def start(self, keys) -> Moment:
+        traffic = scenes.traffic(SLOTS, **TWO)
+        shown = observed(traffic), Sector(scenes.scene(traffic, PLACE)), remember(SLOTS)
+        return Moment(*jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), shown))
+
+    def advance(self, moments, keys, minutes):
+        self.asked.append(minutes)
+        return moments
+
+    def values(self, members, moments, given, keys, decisions):
+        self.asked.append((members, keys.shape, decisions))
+        better = 3.0 * (np.arange(given.legal.shape[1]) == given.legal.shape[1] - 1)
+        return {"score": np.broadcast_to(better[:, None], (*given.legal.shape, keys.shape[1]))}
+
+
+def test_states_are_played_in_groups_and_told_in_lines():
+    config = Rollouts(out=None, states=5, commands=3, keys=2, minutes=2, sectors=18, seed=4)
+    player, steps = Scripted(), []
+    told = list(command.play(config, player, 7, steps.append))
+    assert len(told) == 6  # two groups of as many as there are members that choose
+    assert player.asked == 2 * [7, (slice(0, -1), (3, 2), 24), (slice(-1, None), (3, 2), 24)]
+    assert steps == [3 * 3 * 2 * 24] * 4
+    assert {line["aircraft"] for line in told} == {2}
+    assert {(line["changed"], line["gain"], line["promised"]) for line in told} == {(True, 3.0, 3.0)}
+    assert told[0]["terms"] == {"score": 3.0}
+    assert told[0]["minute"] == 7
 
 
 def test_outcomes_are_those_of_their_state_command_and_key():
