@@ -33,7 +33,7 @@ from wm.store import checkpoints
 from wm.store.provenance import ROOT
 
 FRAMES, SIDE, CLIPS = 5, 16, 12
-DECISIONS = 240  # of the recorded episodes, from a cold start
+DECISIONS = {"train": 240, "test": 84}  # of the recorded episodes, from a cold start
 PATIENCE_S = 1200.0  # for one start
 EARLY = 5  # every so many kills one comes before training has begun
 PRODUCTS = {"train_ppo": "policy", "finetune": "model", "train_wm": "model"}
@@ -44,8 +44,8 @@ def make_inputs(folder: Path, commands: tuple[str, ...] = TrainingCheck.commands
     if "finetune" in commands and not (folder / "vae").exists():
         make_clips(folder)
     if "train_wm" in commands and not (folder / "test").exists():
-        for use in ("train", "test"):
-            export.write_first(DECISIONS, eval_wm.SHIPPED / use, folder / use)
+        for use, decisions in DECISIONS.items():
+            export.write_first(decisions, eval_wm.SHIPPED / use, folder / use)
 
 
 def make_clips(folder: Path) -> None:
