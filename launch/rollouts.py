@@ -9,8 +9,8 @@ members of the ensemble but the last, and judged in that one (rl/rollouts.py). T
     results.json        the mean gain, over all states and by situation
     gains.png           the same as a picture
 
-A gain that is not above nothing says that no training against this model can teach a better single command
-than these; one that is says where, and by which kind of command.
+Where the gain is above nothing, training has something to learn, and the table says where and by which kind
+of command. Where it is not, none of the commands that were compared is better for certain.
 """
 
 import dataclasses
@@ -122,6 +122,11 @@ def _advance(env, policy, params, moments, keys) -> Moment:
     return jax.lax.scan(step, moments, jnp.arange(A_MINUTE))[0]
 
 
+@partial(jax.jit, static_argnums=1)
+def _choices(moments, count: int) -> Choice:
+    return jax.vmap(rollouts.choices, (0, None))(moments, count)
+
+
 @partial(jax.jit, static_argnums=(0, 1), static_argnames="decisions")
 def _values(env, policy, params, moments, given, keys, decisions):
     states, compared, count = *given.legal.shape, keys.shape[1]
@@ -149,12 +154,12 @@ def play(config: Rollouts, player: Player, minute: int, on_step) -> Iterator[dic
     decisions = config.minutes * A_MINUTE
     key_hours, key_rollouts = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), minute))
     together = groups(config, player.members)
+    each = jax.vmap(jax.random.fold_in, (None, 0))
     for first in range(0, config.states, together):
         numbers = np.arange(first, first + together)
-        each = jax.vmap(jax.random.fold_in, (None, 0))
         hours = jax.vmap(jax.random.split)(each(key_hours, numbers))
         moments = player.advance(player.start(hours[:, 0]), hours[:, 1], minute)
-        given = jax.jit(jax.vmap(partial(rollouts.choices, count=config.commands)))(moments)
+        given = _choices(moments, config.commands)
         halves = jax.vmap(partial(jax.random.split, num=(2, config.keys)))(each(key_rollouts, numbers))
         told = []
         for half, chosen in enumerate((slice(0, -1), slice(-1, None))):
@@ -199,7 +204,7 @@ def summary(told: list[dict]) -> dict:
         for name in of:
             situations.setdefault(name, []).append(line)
     rows = {}
-    for name, chosen in situations.items():
+    for name, chosen in sorted(situations.items()):
         gain = records.bootstrap([line["gain"] for line in chosen], "points", seed=0, vectorized=True)
         rows[name] = {
             **dataclasses.asdict(gain),
@@ -230,7 +235,7 @@ def draw(rows: dict, path: Path) -> None:
 
 def record_of(config: Rollouts) -> dict:
     """What every start of a run has to share. A minute's states are the same, whichever others are asked."""
-    free = ("out", "sectors", "record", "at_minutes")
+    free = ("out", "record", "at_minutes")
     asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
     return asked | {"checkpoint": checkpoints.fingerprint(episodes.directory_of(config))}
 
