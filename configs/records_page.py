@@ -168,6 +168,16 @@ TABLES: tuple[FigureTable | PolicyTable, ...] = (
             ("... of the expert", "commands_per_aircraft_expert_klas"),
         ),
     ),
+    PolicyTable(
+        "The same prices in one and a half times the traffic, real game",
+        "Ten test hours an airport. Nothing was tuned at KABQ, nor in such traffic; at KLAS policies see 48 "
+        "aircraft.",
+        tuple(
+            (f"{airport.upper()}: {words}", "real", policy, f"{airport}_traffic_1_5")
+            for airport in ("kabq", "klas")
+            for words, policy in (CONTROLLERS[2], TUNED)
+        ),
+    ),
     FigureTable(
         "What one other command would bring",
         "Imagined states of hours that the expert plays. Its command and five others are rolled out for ten "

@@ -56,6 +56,7 @@ def test_the_kernel_counts_as_the_loop_over_frames(slots):
         assert 0 < game.sum() < raw.sum()
 
 
+@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="jax 0.11 makes kernels only beside a GPU")
 def test_the_kernel_is_made_for_a_gpu():
     batch = jax.tree.map(lambda leaf: leaf[None], step_of(0, 32, 1.0))
     lowered = jax.jit(pair_kernel.count).trace(*batch).lower(lowering_platforms=("cuda",))
