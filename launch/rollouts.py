@@ -28,6 +28,7 @@ from configs import cli
 from configs.evaluation import SLOTS, EvaluationConfig
 from configs.rollouts import Rollouts
 from launch.shared import episodes, records, runs
+from launch.shared.episodes import CHUNK
 from rl import rollouts
 from rl.acting import Policy
 from rl.arrivals import ExpertParams
@@ -38,7 +39,6 @@ from wm.sector import traffic as tr
 from wm.state.env import OpenScopeWorldModel
 from wm.store import checkpoints
 
-A_MINUTE = round(60.0 / tr.STEP_S)
 STATES = "states.jsonl"
 
 
@@ -119,7 +119,7 @@ def _advance(env, policy, params, moments, keys) -> Moment:
         now = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
         return jax.vmap(one)(moments, now), None
 
-    return jax.lax.scan(step, moments, jnp.arange(A_MINUTE))[0]
+    return jax.lax.scan(step, moments, jnp.arange(CHUNK))[0]
 
 
 @partial(jax.jit, static_argnums=1)
@@ -151,7 +151,7 @@ def groups(config: Rollouts, members: int) -> int:
 
 def play(config: Rollouts, player: Player, minute: int, on_step) -> Iterator[dict]:
     """Lines of all states of one minute, group by group."""
-    decisions = config.minutes * A_MINUTE
+    decisions = config.minutes * CHUNK
     key_hours, key_rollouts = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), minute))
     together = groups(config, player.members)
     each = jax.vmap(jax.random.fold_in, (None, 0))
@@ -165,10 +165,10 @@ def play(config: Rollouts, player: Player, minute: int, on_step) -> Iterator[dic
         for half, chosen in enumerate((slice(0, -1), slice(-1, None))):
             told.append(player.values(chosen, moments, given, halves[:, half], decisions))
             on_step(together * config.commands * config.keys * decisions)
-        yield from lines(minute, moments, given, *told)
+        yield from lines_of(minute, moments, given, *told)
 
 
-def lines(minute: int, moments: Moment, given: Choice, selecting: dict, judging: dict) -> Iterator[dict]:
+def lines_of(minute: int, moments: Moment, given: Choice, selecting: dict, judging: dict) -> Iterator[dict]:
     """What is kept of each state of a group."""
     legal, own, action = (np.asarray(leaf) for leaf in (given.legal, given.own, given.action))
     found = rollouts.improvement(selecting, judging, legal, own)
@@ -233,40 +233,43 @@ def draw(rows: dict, path: Path) -> None:
     pyplot.close(figure)
 
 
-def record_of(config: Rollouts) -> dict:
-    """What every start of a run has to share. A minute's states are the same, whichever others are asked."""
-    free = ("out", "record", "at_minutes")
-    asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
-    return asked | {"checkpoint": checkpoints.fingerprint(episodes.directory_of(config))}
+def kept(config: Rollouts) -> list[dict]:
+    """The lines of all minutes that earlier starts finished, after one that says what they were asked for.
 
-
-def done(config: Rollouts, asked: dict) -> list[dict]:
-    """The lines of an earlier start; raises ValueError where it was asked for others."""
-    path = config.out / STATES
+    A minute's states are the same, whichever others are asked. Raises ValueError for other options or another
+    model.
+    """
+    path, head = config.out / STATES, {"asked": episodes.asked_of(config, "out", "record", "at_minutes")}
     if not path.exists():
-        return []
-    head, *told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    if head != {"asked": asked}:
+        return [head]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if lines[0] != head:
         raise ValueError(f"{path} is of a run with other options or another model: choose another --out")
-    return [line for line in told if line["minute"] in config.at_minutes]
+    return lines
+
+
+def keep(config: Rollouts, lines: list[dict]) -> None:
+    """Write the lines whole: a minute's states are all there, or none."""
+    whole = config.out / f".{STATES}"
+    whole.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    whole.replace(config.out / STATES)
 
 
 def compare(config: Rollouts) -> dict:
     """The whole run; returns and writes its results."""
     config.out.mkdir(parents=True, exist_ok=True)
-    asked = record_of(config)
-    told, player = done(config, asked), Player.of(config)
-    left = [minute for minute in config.at_minutes if minute not in {line["minute"] for line in told}]
-    size = 2 * config.commands * config.keys * config.minutes * A_MINUTE
-    size *= -(-config.states // groups(config, player.members)) * groups(config, player.members)
+    lines, player = kept(config), Player.of(config)
+    played = {line["minute"] for line in lines[1:]}
+    left = [minute for minute in config.at_minutes if minute not in played]
+    together = groups(config, player.members)
+    states = -(-config.states // together) * together
+    size = 2 * states * config.commands * config.keys * config.minutes * CHUNK
     minutes = len(config.at_minutes)
     with runs.progress(size * minutes, "decision", size * (minutes - len(left))) as bar:
         for minute in left:
-            told += list(play(config, player, minute, bar.update))
-            text = "".join(json.dumps(line) + "\n" for line in [{"asked": asked}, *told])
-            whole = config.out / f".{STATES}"
-            whole.write_text(text, encoding="utf-8")
-            whole.replace(config.out / STATES)  # a minute's states are all there, or none
+            lines += play(config, player, minute, bar.update)
+            keep(config, lines)
+    told = [line for line in lines[1:] if line["minute"] in config.at_minutes]
     rows = summary(told)
     draw(rows, config.out / "gains.png")
     results = {"states": len(told), "gains": rows}

@@ -27,18 +27,17 @@ from configs import cli
 from configs.evaluation import SLOTS, EvaluationConfig
 from configs.tuning import ExpertTuning
 from launch.shared import episodes, parallel, runs
+from launch.shared.episodes import CHUNK
 from launch.shared.players import PRICES
 from rl import evolution
 from rl.arrivals import ExpertParams
 from rl.expert import expert
-from wm.sector import traffic as tr
 from wm.state.env import OpenScopeWorldModel
 from wm.store import checkpoints
 from wm.store.provenance import write_json
 
 NAMES = tuple(ExpertParams.__dataclass_fields__)
 OWN = np.asarray([getattr(ExpertParams(), name) for name in NAMES])
-A_MINUTE = round(60.0 / tr.STEP_S)  # decisions, those of a call
 GENERATIONS = "generations.jsonl"
 
 
@@ -71,7 +70,7 @@ class Hours:
 
     @property
     def decisions(self) -> int:
-        return self.minutes * A_MINUTE
+        return self.minutes * CHUNK
 
     @classmethod
     def of(cls, config: ExpertTuning) -> "Hours":
@@ -102,7 +101,7 @@ class Hours:
 
         def advance(env_params, asked, carry):
             step = lambda carry, _: jax.vmap(one, (None, 0, 0))(env_params, asked, carry)  # noqa: E731
-            carry, terms = jax.lax.scan(step, carry, length=A_MINUTE)
+            carry, terms = jax.lax.scan(step, carry, length=CHUNK)
             return carry, jax.tree.map(lambda term: term.sum(0), terms)
 
         env_params = episodes.model_params(asked)
@@ -137,7 +136,7 @@ class Hours:
             carry, terms = self.advance(self.env_params, asked, carry)
             terms = jax.tree.map(lambda term: np.asarray(term, np.float64).reshape(shape).T, terms)
             total = terms if total is None else jax.tree.map(np.add, total, terms)
-            on_step(A_MINUTE * shape[0] * shape[1])
+            on_step(CHUNK * shape[0] * shape[1])
         return total
 
 
@@ -182,10 +181,7 @@ def returns(points: dict[str, np.ndarray]) -> np.ndarray:
 
 def record_of(config: ExpertTuning) -> dict:
     """What every start of a run has to share."""
-    free = ("out", "devices", "sectors")
-    asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
-    model = checkpoints.fingerprint(episodes.directory_of(config))
-    return asked | {"checkpoint": model, "own": OWN.tolist()}
+    return episodes.asked_of(config, "out", "devices", "sectors") | {"own": OWN.tolist()}
 
 
 def done(config: ExpertTuning, asked: dict) -> list[dict]:

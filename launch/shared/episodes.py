@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from collect.dataset import SEEDS
+from configs import cli
 from configs.evaluation import EvaluationConfig
 from launch.shared import radar, runs, sources
 from launch.shared.players import Player
@@ -135,6 +136,12 @@ def model_world(config: EvaluationConfig) -> World:
     play = lambda *given: _play_model(config, params, limit, *given)  # noqa: E731
     how = "model" if config.dynamics == "learned" else config.dynamics
     return World("imagined", f"{how}-{identity[:16]}", play)
+
+
+def asked_of(config, *free: str) -> dict:
+    """What every start of a run in the model has to share: all options but `free`, and the model itself."""
+    asked = {name: value for name, value in cli.to_json(config).items() if name not in free}
+    return asked | {"checkpoint": checkpoints.fingerprint(directory_of(config))}
 
 
 def directory_of(config: EvaluationConfig) -> Path:

@@ -15,17 +15,13 @@ from launch.shared import records
 from rl.acting import Policy
 from rl.rollouts import Choice, Moment
 from rl.sequence import remember
-from tests.rl.acting import PLACE, SLOTS, observed
+from tests.rl.acting import PLACE, SLOTS, flown, observed
 from tests.wm import scenes
 from wm.sector.traffic import Scene
 from wm.state.params import EnvParams
 
 SMALL = ("--states", "4", "--commands", "3", "--keys", "2", "--minutes", "1", "--at-minutes", "1", "2")
 GAIN = 7.0
-TWO = {
-    "x_nm": [15.0, 22.0], "y_nm": [20.0, 9.0], "altitude_ft": [9000.0, 12000.0], "speed_kt": [220.0, 180.0],
-    "climb_fpm": 2500.0, "descent_fpm": 3000.0, "decelerate_kt_s": 1.5,
-}  # fmt: skip
 
 
 def line(minute, own, chosen, gain, arrivals=3) -> dict:
@@ -64,6 +60,10 @@ def test_a_run_leaves_its_states_and_figures_and_is_not_played_twice(tmp_path, q
     assert quick == [1, 2, 3]
     assert "minute 3" in capsys.readouterr().out
     assert json.loads((tmp_path / "run" / "results.json").read_text())["states"] == 12
+    command.main([*asked[:-2], "4"])  # this one alone: the others stay
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["states"] == 4
+    command.main([*asked, "3", "4"])
+    assert quick == [1, 2, 3, 4]
 
 
 def test_a_folder_of_other_options_is_refused(tmp_path, quick, capsys):
@@ -74,7 +74,7 @@ def test_a_folder_of_other_options_is_refused(tmp_path, quick, capsys):
     assert "of a run with other options" in capsys.readouterr().err
 
 
-def test_a_record_keeps_the_gain_by_term(tmp_path, monkeypatch):
+def test_a_record_keeps_the_gain_by_term():
     told = [line(5, None, "heading", 4.0), line(5, "speed", "speed", 0.0)]
     kept = command.figures("ksea", told)
     assert set(kept) == {f"one_command_{n}_ksea" for n in ("gain", "promised", "gain_score")}
@@ -141,7 +141,7 @@ class Scripted:
         self.asked = []
 
     def start(self, keys) -> Moment:
-        traffic = scenes.traffic(SLOTS, **TWO)
+        traffic = flown(x_nm=[15.0, 22.0], y_nm=[20.0, 9.0], altitude_ft=9000.0, speed_kt=220.0)
         shown = observed(traffic), Sector(scenes.scene(traffic, PLACE)), remember(SLOTS)
         return Moment(*jax.tree.map(lambda leaf: jnp.stack([leaf] * len(keys)), shown))
 

@@ -32,7 +32,12 @@ def play(name: str, obs: dict, seed: int = 0, carry=None):
 
 
 def one(**columns) -> dict:
-    """Observation of a single aircraft, or of as many as the columns' lists are long; steady flight."""
+    """Observation of the aircraft of `flown`."""
+    return observed(flown(**columns))
+
+
+def flown(**columns):
+    """Traffic of a single aircraft, or of as many as the columns' lists are long; steady flight."""
     filled = {name: value if np.ndim(value) else [value] for name, value in columns.items()}
     steady = {
         "target_altitude_ft": "altitude_ft",
@@ -45,7 +50,7 @@ def one(**columns) -> dict:
     common = {"x_nm": [0.0], "climb_fpm": 2500.0, "descent_fpm": 3000.0, "decelerate_kt_s": 1.5}
     filled = common | filled
     filled |= {into: filled[of] for into, of in steady.items() if of in filled and into not in filled}
-    return observed(scenes.traffic(SLOTS, **filled))
+    return scenes.traffic(SLOTS, **filled)
 
 
 def verb_of(action) -> int:

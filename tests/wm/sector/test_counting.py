@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tests.wm.scenes as scenes
+from tests.wm import lowered
 from wm.sector import counting, pair_kernel
 from wm.sector import separation as sn
 from wm.sector import traffic as tr
@@ -56,8 +57,6 @@ def test_the_kernel_counts_as_the_loop_over_frames(slots):
         assert 0 < game.sum() < raw.sum()
 
 
-@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="jax 0.11 makes kernels only beside a GPU")
 def test_the_kernel_is_made_for_a_gpu():
     batch = jax.tree.map(lambda leaf: leaf[None], step_of(0, 32, 1.0))
-    lowered = jax.jit(pair_kernel.count).trace(*batch).lower(lowering_platforms=("cuda",))
-    assert "triton" in lowered.as_text()
+    assert "triton" in lowered.for_a_gpu(pair_kernel.count, *batch)

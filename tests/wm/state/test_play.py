@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.wm import lowered
 from wm.sector import kernels
 from wm.state import network as net
 from wm.state import play, play_kernel
@@ -102,10 +103,8 @@ def test_what_is_ruled_out_is_never_drawn(weights, told, both):
         start += size
 
 
-@pytest.mark.skipif(jax.__version_info__ >= (0, 11), reason="jax 0.11 makes kernels only beside a GPU")
 def test_the_kernels_are_made_for_a_gpu(weights, told):
-    lowered = jax.jit(play.in_kernels).trace(weights, *told).lower(lowering_platforms=("cuda",))
-    assert lowered.as_text().count("triton") >= 2
+    assert lowered.for_a_gpu(play.in_kernels, weights, *told).count("triton") >= 2
 
 
 def test_shapes_that_the_kernels_do_not_fit_are_left_to_the_plain_network(weights):
